@@ -1,0 +1,3 @@
+"""Feature-level interaction explanations for multimodal transformers."""
+
+__version__ = "0.1.0"

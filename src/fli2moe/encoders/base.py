@@ -1,0 +1,40 @@
+"""The Encoder protocol: raw inputs of one modality in, `Tokens` with spans out, never trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from fli2moe.tokens import Tokens
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """A frozen encoder of one modality.
+
+    Attributes:
+        kind: `text`, `image` or `vector`: what `encode` accepts.
+        width: D, the width of the features it returns.
+        fingerprint: a hex digest of everything the features depend on: weights, preprocessing,
+            options and the versions of the libraries that compute them.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def encode(self, inputs: Sequence[Any]) -> Tokens:
+        """Encodes raw inputs (str; path or PIL picture; path or array) into tokens.
+
+        Never computes gradients, never changes with the composition of the batch beyond padding
+        on the right, and an input without content gives a row whose `content` is all False.
+
+        Raises:
+            InputError: when one input cannot be read; it names the input.
+        """
+        ...

@@ -1,0 +1,163 @@
+"""An explanation of one sample and target: a frozen value, JSON in and out, that draws nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fli2moe.errors import InputError, closest, unknown_name
+from fli2moe.explain.scores import Pair, PairScores
+from fli2moe.tokens import Player
+
+FORMAT = "fli2moe/explanation/1"
+DEFAULT_HEAD = {"synergy": "synergy", "redundancy": "redundancy"}
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """Raw attribution of one modality's content tokens, per head.
+
+    Attributes:
+        tokens: positions of the content tokens in the modality's sequence.
+        spans: their places in the raw input, same order.
+        scores: {head: one raw value per content token}.
+    """
+
+    tokens: tuple[int, ...]
+    spans: tuple[tuple[float, ...], ...]
+    scores: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a model said what it said of one sample, for one target.
+
+    Attributes:
+        sample_id: id of the sample.
+        target: class name whose logit is explained; `class_index` its position.
+        classes, probabilities: every class of the task with the model's probability.
+        labels: the sample's true labels where known, else empty.
+        heads: `mixture` first, then the experts by name.
+        expert_weights: {expert: router weight}, summing to 1.
+        expert_shares: {expert: share of |weight x score| in the sum over experts}.
+        attribution: name of the attribution method.
+        token_scores: {modality: TokenScores}.
+        players: what the pair probes may hide, by position.
+        pairs: {`synergy`: SII scores, `redundancy`: redundancy gaps}.
+        inputs: {modality: the raw text, or the picture's path}, as given.
+        sizes: {modality: (width, height)} of upright raw pictures in pixels.
+        unseen: {modality: spans or boxes of the raw input that the model never saw} (truncated
+            text, cropped borders).
+        notes: what a reader must know (players grouped, leak through neighbours, ...).
+        settings, seed, fingerprint: how it was made and of which model.
+    """
+
+    sample_id: str
+    target: str
+    class_index: int
+    classes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    heads: tuple[str, ...]
+    expert_weights: Mapping[str, float]
+    expert_shares: Mapping[str, float]
+    attribution: str
+    token_scores: Mapping[str, TokenScores]
+    players: tuple[Player, ...]
+    pairs: Mapping[str, PairScores]
+    inputs: Mapping[str, str]
+    labels: tuple[str, ...] = ()
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    unseen: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    fingerprint: str = ""
+
+    def top_pairs(self, kind: str, k: int = 5, head: str | None = None) -> list[Pair]:
+        """Returns the k strongest pairs.
+
+        Args:
+            kind: `synergy` (by SII) or `redundancy` (by redundancy gap).
+            k: how many.
+            head: whose score; the expert of that name where the model has it, else the mixture.
+        """
+        if kind not in self.pairs:
+            raise unknown_name("Explanation.top_pairs", "kind", kind, self.pairs)
+        scores = self.pairs[kind]
+        if head is None:
+            wanted = DEFAULT_HEAD.get(kind, self.heads[0])
+            head = wanted if wanted in scores.heads else None
+        return scores.top(k, head=head)
+
+    def player_scores(self, head: str) -> tuple[float, ...]:
+        """Returns the attribution of each player: the sum over its tokens.
+
+        Raises:
+            InputError: when `head` is unknown.
+        """
+        if head not in self.heads:
+            raise unknown_name("Explanation.player_scores", "head", head, self.heads)
+        values = {
+            (modality, token): score
+            for modality, table in self.token_scores.items()
+            for token, score in zip(table.tokens, table.scores[head], strict=True)
+        }
+        return tuple(sum(values[p.modality, t] for t in p.tokens) for p in self.players)
+
+    def to_json(self) -> str:
+        """Returns one JSON document; floats round-trip exactly."""
+        data = dict(vars(self))
+        data["format"] = FORMAT
+        data["players"] = [vars(p) for p in self.players]
+        data["token_scores"] = {m: vars(t) for m, t in self.token_scores.items()}
+        data["pairs"] = {kind: scores.to_json() for kind, scores in self.pairs.items()}
+        return json.dumps(data, ensure_ascii=False, allow_nan=False, default=dict)
+
+    @staticmethod
+    def from_json(text: str) -> Explanation:
+        """Returns what `to_json` wrote.
+
+        Raises:
+            InputError: when it is not an explanation of this format.
+        """
+        try:
+            data = json.loads(text)
+            kind = data.pop("format")
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise InputError("explanation", f"not readable: {error}", f"JSON {FORMAT}") from None
+        if kind != FORMAT:
+            raise InputError("explanation", f"format {kind!r}", FORMAT)
+        unknown = set(data) - set(Explanation.__dataclass_fields__)
+        if unknown:
+            name = sorted(unknown)[0]
+            match = closest(name, Explanation.__dataclass_fields__)
+            raise InputError("explanation", f"unknown field {name!r}", f"{match!r}" if match else "")
+        try:
+            return _build(data)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise InputError("explanation", f"broken: {error!r}", f"JSON {FORMAT}") from None
+
+
+def _build(data: dict[str, Any]) -> Explanation:
+    players = tuple(
+        Player(p["modality"], tuple(p["tokens"]), _spans(p["spans"]), p["name"])
+        for p in data["players"]
+    )
+    tables = {
+        m: TokenScores(
+            tuple(t["tokens"]), _spans(t["spans"]), {h: tuple(s) for h, s in t["scores"].items()}
+        )
+        for m, t in data["token_scores"].items()
+    }
+    pairs = {k: PairScores.from_json(scores, players) for k, scores in data["pairs"].items()}
+    sequences = ("classes", "probabilities", "heads", "labels", "notes")
+    plain = {k: tuple(v) if k in sequences else v for k, v in data.items()}
+    plain["sizes"] = {m: (int(w), int(h)) for m, (w, h) in data["sizes"].items()}
+    plain["unseen"] = {m: _spans(s) for m, s in data["unseen"].items()}
+    return Explanation(**{**plain, "players": players, "token_scores": tables, "pairs": pairs})
+
+
+def _spans(values: list[list[float]]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(v) for v in values)
