@@ -1,4 +1,4 @@
-"""Errors that a user can act on: one line that says where, what, what was expected, and the remedy."""
+"""Errors a user can act on: one line with where, what, what was expected, and the remedy."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class InputError(FLI2MoEError, ValueError):
         return (type(self), (self.where, self.found, self.expected, self.remedy))
 
 
-class EnvironmentFault(InputError):
-    """The machine lacks something: a package, a file of weights, space, a permission (exit code 3)."""
+class MachineError(InputError):
+    """The machine lacks a package, weights, space or a permission (exit code 3)."""
 
     exit_code = 3
 

@@ -20,13 +20,19 @@ class Encoder(Protocol):
     """
 
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> str:
+        """`text`, `image` or `vector`."""
+        ...
 
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """D, the width of the features."""
+        ...
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """Hex digest of everything the features depend on."""
+        ...
 
     def encode(self, inputs: Sequence[Any]) -> Tokens:
         """Encodes raw inputs (str; path or PIL picture; path or array) into tokens.

@@ -133,7 +133,7 @@ class Explanation:
         if unknown:
             name = sorted(unknown)[0]
             match = closest(name, Explanation.__dataclass_fields__)
-            raise InputError("explanation", f"unknown field {name!r}", f"{match!r}" if match else "")
+            raise InputError("explanation", f"unknown field {name!r}", match or FORMAT)
         try:
             return _build(data)
         except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -153,10 +153,11 @@ def _build(data: dict[str, Any]) -> Explanation:
     }
     pairs = {k: PairScores.from_json(scores, players) for k, scores in data["pairs"].items()}
     sequences = ("classes", "probabilities", "heads", "labels", "notes")
-    plain = {k: tuple(v) if k in sequences else v for k, v in data.items()}
+    plain: dict[str, Any] = {k: tuple(v) if k in sequences else v for k, v in data.items()}
     plain["sizes"] = {m: (int(w), int(h)) for m, (w, h) in data["sizes"].items()}
     plain["unseen"] = {m: _spans(s) for m, s in data["unseen"].items()}
-    return Explanation(**{**plain, "players": players, "token_scores": tables, "pairs": pairs})
+    plain |= {"players": players, "token_scores": tables, "pairs": pairs}
+    return Explanation(**plain)
 
 
 def _spans(values: list[list[float]]) -> tuple[tuple[float, ...], ...]:
