@@ -44,3 +44,14 @@ class Encoder(Protocol):
             InputError: when one input cannot be read; it names the input.
         """
         ...
+
+    def unseen(self, raw: Any) -> tuple[tuple[float, ...], ...]:
+        """Returns what of one raw input `encode` never looks at, as spans of the raw input.
+
+        Truncated text is one (start, end) of characters; cropped borders of a picture are boxes
+        (x0, y0, x1, y1) of the upright raw picture; empty when everything is seen.
+
+        Raises:
+            InputError: when the input cannot be read; it names the input.
+        """
+        ...
