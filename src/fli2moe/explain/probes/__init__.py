@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""Pair probes: which pairs of players complement each other, and which are backups."""
