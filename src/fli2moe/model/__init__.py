@@ -1,1 +1,24 @@
-"""Placeholder."""
+"""Models: the expert bank, the router, FL-I2MoE and its baselines."""
+
+from fli2moe.model.fusion import MIXTURE, FusionTransformer, expert_names, masks_of
+from fli2moe.model.models import (
+    MODELS,
+    DenseTransformer,
+    FLI2MoE,
+    build_model,
+    parameter_count,
+)
+from fli2moe.model.output import MoEOutput
+
+__all__ = [
+    "MIXTURE",
+    "MODELS",
+    "DenseTransformer",
+    "FLI2MoE",
+    "FusionTransformer",
+    "MoEOutput",
+    "build_model",
+    "expert_names",
+    "masks_of",
+    "parameter_count",
+]

@@ -1,0 +1,125 @@
+"""Encoders that need no download: seeded word embeddings and randomly projected pixel patches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fli2moe.encoders.images import open_picture
+from fli2moe.encoders.words import word_spans
+from fli2moe.errors import InputError
+from fli2moe.tokens import STRUCTURAL, Tokens
+
+
+class BuiltinWords:
+    """One fixed embedding per word (case-folded), drawn from the word itself and a seed.
+
+    Args:
+        width: D.
+        seed: of the embeddings.
+        max_tokens: words after this many are cut.
+    """
+
+    kind = "text"
+
+    def __init__(self, width: int = 64, seed: int = 0, max_tokens: int = 512) -> None:
+        self.width, self.seed, self.max_tokens = width, seed, max_tokens
+        self._table: dict[str, Tensor] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the options; the embeddings follow from them."""
+        return _digest("builtin:words/1", self.width, self.seed, self.max_tokens)
+
+    def encode(self, inputs: Sequence[Any]) -> Tokens:
+        """Encodes texts into one token per word; see `Encoder.encode`."""
+        return Tokens.stack([self._encode_one(text) for text in inputs])
+
+    def unseen(self, raw: str) -> tuple[tuple[float, ...], ...]:
+        """Returns the span of the text that lies behind the last encoded word."""
+        spans = word_spans(raw)
+        if len(spans) <= self.max_tokens:
+            return ()
+        return ((spans[self.max_tokens][0], len(raw)),)
+
+    def _encode_one(self, text: str) -> Tokens:
+        if not isinstance(text, str):
+            raise InputError("builtin:words", f"{type(text).__name__}", "a text (str)")
+        spans = word_spans(text)[: self.max_tokens]
+        if not spans:  # an empty text is one structural token without evidence
+            nothing = torch.full((1, 1, 2), STRUCTURAL)
+            return Tokens(
+                torch.zeros(1, 1, self.width), torch.zeros(1, 1, dtype=torch.bool), nothing
+            )
+        features = torch.stack([self._embedding(text[a:b].casefold()) for a, b in spans])
+        mask = torch.ones(1, len(spans), dtype=torch.bool)
+        return Tokens(features[None], mask, torch.tensor(spans)[None])
+
+    def _embedding(self, word: str) -> Tensor:  # (D,)
+        if word not in self._table:
+            key = f"{self.seed}/{word}".encode("utf-8", "surrogatepass")
+            seed = int.from_bytes(hashlib.sha256(key).digest()[:8], "big")
+            vector = np.random.default_rng(seed).standard_normal(self.width)
+            self._table[word] = torch.from_numpy(vector.astype(np.float32))
+        return self._table[word]
+
+
+class BuiltinPatches:
+    """Raw pixel patches of the picture as it is, through a fixed random projection.
+
+    Args:
+        patch: side of a square patch in pixels; a picture whose sides are no multiple is padded
+            with its edge pixels.
+        width: D.
+        seed: of the projection.
+    """
+
+    kind = "image"
+
+    def __init__(self, patch: int = 16, width: int = 64, seed: int = 0) -> None:
+        self.patch, self.width, self.seed = patch, width, seed
+        random = np.random.default_rng(seed)
+        matrix = random.standard_normal((3 * patch * patch, width)) / np.sqrt(3 * patch * patch)
+        self._projection = torch.from_numpy(matrix.astype(np.float32))
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the options; the projection follows from them."""
+        return _digest("builtin:patches/1", self.patch, self.width, self.seed)
+
+    def encode(self, inputs: Sequence[Any]) -> Tokens:
+        """Encodes pictures into one token per patch, row by row; see `Encoder.encode`."""
+        return Tokens.stack([self._encode_one(picture) for picture in inputs])
+
+    def unseen(self, raw: str | Path) -> tuple[tuple[float, ...], ...]:
+        """Returns nothing: every pixel lies in a patch."""
+        return ()
+
+    def _encode_one(self, source: Any) -> Tokens:
+        pixels = (
+            np.asarray(open_picture(source), dtype=np.float32) / 127.5 - 1.0
+        )  # (height, width, 3)
+        height, width = pixels.shape[:2]
+        p = self.patch
+        pixels = np.pad(pixels, ((0, -height % p), (0, -width % p), (0, 0)), mode="edge")
+        rows, columns = pixels.shape[0] // p, pixels.shape[1] // p
+        patches = pixels.reshape(rows, p, columns, p, 3).transpose(0, 2, 1, 3, 4)
+        flat = torch.from_numpy(patches.reshape(rows * columns, -1).copy())  # (T, 3 p p)
+        boxes = [
+            (c * p, r * p, min((c + 1) * p, width), min((r + 1) * p, height))
+            for r in range(rows)
+            for c in range(columns)
+        ]
+        mask = torch.ones(1, len(boxes), dtype=torch.bool)
+        spans = torch.tensor(boxes, dtype=torch.float32)[None]
+        return Tokens((flat @ self._projection)[None], mask, spans)
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

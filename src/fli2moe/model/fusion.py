@@ -1,0 +1,144 @@
+"""Expert transformers over several modalities' tokens, weighed by a router (design 3.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fli2moe.errors import InputError
+from fli2moe.model.bank import BankOutput, ExpertBank, ExpertLinear
+from fli2moe.model.inputs import Positions, Projection, check_batch, masked_mean
+from fli2moe.model.output import MoEOutput
+from fli2moe.model.router import Router
+from fli2moe.tokens import TokenBatch
+
+MIXTURE = "mixture"
+
+
+class FusionTransformer(nn.Module):
+    """A bank of expert transformers over the modalities' tokens, with an optional router.
+
+    Args:
+        widths: {modality: D}, in the order of the sequence.
+        classes: C.
+        experts: names of the experts; more than one needs a router.
+        hidden, layers, heads, feed_forward, dropout: of each expert; `feed_forward` is a multiple
+            of `hidden`.
+        positions, max_positions: see `Positions`.
+        input_dropout: on the projected tokens.
+        router: weighs the experts; None gives a single expert the weight 1.
+
+    Raises:
+        InputError: for fewer than two modalities, or several experts without a router.
+    """
+
+    def __init__(
+        self,
+        widths: Mapping[str, int],
+        classes: int,
+        experts: Sequence[str],
+        *,
+        hidden: int = 256,
+        layers: int = 2,
+        heads: int = 4,
+        feed_forward: int = 2,
+        dropout: float = 0.5,
+        input_dropout: float = 0.0,
+        positions: str = "sinusoidal",
+        max_positions: int = 512,
+        router: Router | None = None,
+    ) -> None:
+        super().__init__()
+        if len(widths) < 2:
+            found = f"one modality ({', '.join(widths) or 'none'})"
+            raise InputError("model", found, "at least two: interactions need a partner")
+        if len(experts) > 1 and router is None:
+            raise InputError("model", f"{len(experts)} experts and no router", "a router")
+        self.widths = dict(widths)
+        self.experts = tuple(experts)
+        self.hidden, self.classes, self.input_dropout = hidden, classes, input_dropout
+        self.projections = nn.ModuleDict({m: Projection(d, hidden) for m, d in widths.items()})
+        self.positions = Positions(self.modalities, hidden, positions, max_positions)
+        self.bank = ExpertBank(
+            experts=len(experts),
+            width=hidden,
+            layers=layers,
+            heads=heads,
+            feed_forward=feed_forward * hidden,
+            dropout=dropout,
+        )
+        self.classifier = ExpertLinear(len(experts), len(widths) * hidden, classes)
+        self.router = router
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Names of the modalities in the order of the sequence."""
+        return tuple(self.widths)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """What can be explained: `mixture`, then the experts when there are several."""
+        return (MIXTURE, *self.experts) if len(self.experts) > 1 else (MIXTURE,)
+
+    def forward(self, batch: TokenBatch, *, attention: bool = False) -> MoEOutput:
+        """Runs the model on features; attention maps are returned on request."""
+        return self.fuse(self.project(batch), masks_of(batch), attention=attention)
+
+    def project(self, batch: TokenBatch) -> dict[str, Tensor]:
+        """Returns {modality: (B, T, H)}: standardised and projected, without positions.
+
+        Raises:
+            InputError: when modalities or widths are not the model's.
+        """
+        check_batch(batch, self.widths)
+        return {m: self.projections[m](batch[m].features) for m in self.modalities}
+
+    def fuse(
+        self,
+        projected: Mapping[str, Tensor],
+        masks: Mapping[str, Tensor],
+        *,
+        attention: bool = False,
+    ) -> MoEOutput:
+        """Runs experts and router on projected tokens {(B, T, H)} with masks {(B, T)}."""
+        projected = {m: projected[m] for m in self.modalities}
+        bank, latents = self._latents(projected, masks, attention)
+        expert_logits = self.classifier(latents).transpose(0, 1)  # (B, E, C)
+        if self.router is None:
+            weights = expert_logits.new_ones(expert_logits.shape[:2])
+        else:
+            weights = self.router(projected, masks)  # (B, E)
+        logits = torch.einsum("be,bec->bc", weights, expert_logits)
+        return MoEOutput(logits, weights, expert_logits, latents.transpose(0, 1), bank.attention)
+
+    def latents(self, projected: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
+        """Returns the experts' latents (B, E, M * H) alone, for the interaction losses."""
+        ordered = {m: projected[m] for m in self.modalities}
+        return self._latents(ordered, masks, False)[1].transpose(0, 1)
+
+    def _latents(
+        self, projected: Mapping[str, Tensor], masks: Mapping[str, Tensor], attention: bool
+    ) -> tuple[BankOutput, Tensor]:
+        x = F.dropout(self.positions(projected), self.input_dropout, self.training)
+        mask = torch.cat([masks[m] for m in self.modalities], dim=1)  # (B, sum of T)
+        bank = self.bank(x, mask, attention=attention)
+        lengths = [projected[m].shape[1] for m in self.modalities]
+        pieces = bank.hidden.split(lengths, dim=2)  # M x (E, B, T, H)
+        pooled = [
+            masked_mean(piece, masks[m].expand(len(self.experts), -1, -1))
+            for m, piece in zip(self.modalities, pieces, strict=True)
+        ]
+        return bank, torch.cat(pooled, dim=-1)  # (E, B, M * H)
+
+
+def masks_of(batch: TokenBatch) -> dict[str, Tensor]:
+    """Returns {modality: (B, T) bool mask}."""
+    return {m: tokens.mask for m, tokens in batch.items()}
+
+
+def expert_names(modalities: Sequence[str]) -> tuple[str, ...]:
+    """Returns `unique_<modality>` for each modality, then `synergy` and `redundancy`."""
+    return (*(f"unique_{m}" for m in modalities), "synergy", "redundancy")

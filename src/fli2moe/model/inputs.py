@@ -1,0 +1,118 @@
+"""From encoder features to the experts' sequence: standardise, project, place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from fli2moe.errors import InputError, unknown_name
+from fli2moe.tokens import TokenBatch
+
+POSITIONS = ("sinusoidal", "learned", "none")
+
+
+class Projection(nn.Module):
+    """Standardises one modality's features per channel and projects them, D -> H.
+
+    The statistics are buffers: they are stored with the model. Without `set_statistics` they are
+    mean 0 and deviation 1, which changes nothing.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(inputs))
+        self.register_buffer("deviation", torch.ones(inputs))
+        self.linear = nn.Linear(inputs, outputs)
+
+    def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
+        """Sets the training set's channel mean (D,) and standard deviation (D,)."""
+        self.mean.copy_(mean)
+        self.deviation.copy_(deviation.clamp_min(1e-6))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps (..., D) to (..., H)."""
+        projected: Tensor = self.linear((features - self.mean) / self.deviation)
+        return projected
+
+
+class Positions(nn.Module):
+    """Adds a position and a modality embedding to projected tokens, counted per modality.
+
+    Counting per modality is what keeps a patch's position independent of how long the text of the
+    batch was padded.
+
+    Raises:
+        InputError: when `kind` is unknown, or a sequence is longer than `max_positions` with
+            learned positions.
+    """
+
+    def __init__(self, modalities: tuple[str, ...], width: int, kind: str, longest: int) -> None:
+        super().__init__()
+        if kind not in POSITIONS:
+            raise unknown_name("model.positions", "position encoding", kind, POSITIONS)
+        self.kind, self.width, self.longest = kind, width, longest
+        self.modality = nn.ParameterDict(
+            {m: nn.Parameter(0.02 * torch.randn(width)) for m in modalities}
+        )
+        if kind == "learned":
+            self.table = nn.ParameterDict(
+                {m: nn.Parameter(0.02 * torch.randn(longest, width)) for m in modalities}
+            )
+
+    def forward(self, projected: Mapping[str, Tensor]) -> Tensor:
+        """Returns the concatenated sequence (B, sum of T, H)."""
+        placed = [
+            x + self._positions(m, x) + self.modality[m] for m, x in projected.items()
+        ]  # (B, T, H) each
+        return torch.cat(placed, dim=1)
+
+    def _positions(self, modality: str, x: Tensor) -> Tensor:  # (T, H)
+        length = x.shape[1]
+        if self.kind == "none":
+            return x.new_zeros(length, self.width)
+        if self.kind == "sinusoidal":
+            return sinusoidal(length, self.width).to(x)
+        if length > self.longest:
+            raise InputError(
+                f"modality {modality}",
+                f"{length} tokens",
+                f"at most {self.longest}",
+                "raise model.max_positions or use positions: sinusoidal",
+            )
+        return self.table[modality][:length]
+
+
+def sinusoidal(length: int, width: int) -> Tensor:
+    """Returns (length, width) sine and cosine positions (Vaswani et al. 2017, section 3.5)."""
+    position = torch.arange(length, dtype=torch.float32)[:, None]
+    frequency = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
+    table = torch.zeros(length, width)
+    table[:, 0::2] = torch.sin(position * frequency)
+    table[:, 1::2] = torch.cos(position * frequency[: width // 2])
+    return table
+
+
+def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean of x (..., T, H) over the tokens where mask (..., T) is True; 0 where there is none."""
+    kept = torch.where(mask[..., None], x, 0.0)  # not a product: NaN at padding must not leak
+    return kept.sum(-2) / mask.sum(-1, keepdim=True).clamp_min(1)
+
+
+def check_batch(batch: TokenBatch, widths: Mapping[str, int]) -> None:
+    """Raises InputError when the batch's modalities or widths are not the model's."""
+    if set(batch) != set(widths):
+        raise InputError("model input", f"modalities {sorted(batch)}", f"{sorted(widths)}")
+    for modality, width in widths.items():
+        if batch[modality].width != width:
+            raise InputError(
+                f"modality {modality}",
+                f"features of width {batch[modality].width}",
+                str(width),
+                "encode with the encoder that the model was trained with",
+            )

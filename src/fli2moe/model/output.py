@@ -1,0 +1,34 @@
+"""What every model returns, so that one evaluator serves all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class MoEOutput:
+    """The output of a model with E experts; the baselines have E = 1.
+
+    Attributes:
+        logits: (B, C) of the mixture.
+        weights: (B, E) router weights, summing to 1.
+        expert_logits: (B, E, C).
+        latents: (B, E, M * H).
+        attention: one (E, B, heads, T, T) map per layer, over the concatenation of the modalities
+            in the model's order; None unless asked for.
+    """
+
+    logits: Tensor
+    weights: Tensor
+    expert_logits: Tensor
+    latents: Tensor
+    attention: tuple[Tensor, ...] | None = None
+
+    @property
+    def head_logits(self) -> Tensor:
+        """(B, 1 + E, C): the mixture first, then the experts, as in `model.heads`."""
+        import torch
+
+        return torch.cat([self.logits[:, None], self.expert_logits], dim=1)

@@ -1,0 +1,62 @@
+"""Named sets of defaults that a configuration starts from; its own values stand above them.
+
+`paper`: the published hyperparameters (ECML PKDD 2026 supplement; design 3.2).
+`small`: ENRICO-sized data on two cores in minutes (design 3.9).
+`demo`: the recipe that learns all four labels of `shapes` (design 3.9).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {"modality": {"max_tokens": 320}},
+    "small": {
+        "modality": {"max_tokens": 64, "pool": 2},
+        "model": {
+            "hidden": 96,
+            "layers": 1,
+            "heads": 4,
+            "feed_forward": 2,
+            "dropout": 0.3,
+            "input_dropout": 0.3,
+            "router": {"dropout": 0.3},
+        },
+        "training": {
+            "epochs": 15,
+            "optimizer": "adamw",
+            "learning_rate": 1e-3,
+            "weight_decay": 0.01,
+            "schedule": "cosine",
+            "warmup_epochs": 2,
+            "clip": 1.0,
+            "patience": 5,
+        },
+        "explain": {"budget": 500},
+    },
+    "demo": {
+        "model": {
+            "hidden": 64,
+            "layers": 2,
+            "heads": 4,
+            "dropout": 0.0,
+            "positions": "learned",
+            "router": {"hidden": 64, "dropout": 0.0},
+        },
+        "losses": {
+            "interaction_schedule": "gated",
+            "synergy_floor": 0.0,
+            "noise_fraction": 0.125,
+            "label_smoothing": 0.05,
+        },
+        "training": {
+            "epochs": 12,
+            "batch_size": 64,
+            "optimizer": "adamw",
+            "learning_rate": 2e-3,
+            "router_rate": 0.1,
+            "clip": 1.0,
+            "mask_training": 0.3,
+        },
+    },
+}

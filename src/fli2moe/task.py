@@ -1,0 +1,136 @@
+"""The task: what the labels are, the loss, probabilities, and the score of a target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fli2moe.errors import InputError, unknown_name
+
+KINDS = ("multiclass", "multilabel")
+SCORES = ("auto", "logit", "centred")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Multi-class (exactly one label) or multi-label (any number) classification.
+
+    Attributes:
+        kind: `multiclass` or `multilabel`.
+        classes: names in the order of the logits.
+
+    Raises:
+        InputError: for an unknown kind, fewer than two classes (one for multi-label), or repeats.
+    """
+
+    kind: str
+    classes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise unknown_name("task.kind", "task", self.kind, KINDS)
+        fewest = 1 if self.multilabel else 2
+        if len(self.classes) < fewest or len(set(self.classes)) < len(self.classes):
+            found = f"classes {list(self.classes)}"
+            raise InputError("task.classes", found, f"at least {fewest} different names")
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a sample may carry any number of labels."""
+        return self.kind == "multilabel"
+
+    def index(self, label: str) -> int:
+        """Returns the position of a class name.
+
+        Raises:
+            InputError: when it is unknown, with the closest match.
+        """
+        if label not in self.classes:
+            raise unknown_name("target", "label", label, self.classes)
+        return self.classes.index(label)
+
+    def encode(self, labels: Sequence[Sequence[str]]) -> Tensor:
+        """Returns (B,) int64 class numbers, or (B, C) float 0/1 for multi-label."""
+        if not self.multilabel:
+            return torch.tensor([self.index(names[0]) for names in labels], dtype=torch.int64)
+        target = torch.zeros(len(labels), len(self.classes))
+        for row, names in zip(target, labels, strict=True):
+            row[[self.index(name) for name in names]] = 1.0
+        return target
+
+    def losses(
+        self,
+        logits: Tensor,
+        target: Tensor,
+        *,
+        weights: Tensor | None = None,
+        smoothing: float = 0.0,
+    ) -> Tensor:
+        """Returns the loss of each sample and label: (B,) or, for multi-label, (B, C).
+
+        Args:
+            logits: (B, C).
+            target: as `encode` returns it.
+            weights: (C,) class weights; for multi-label the weight of the positives.
+            smoothing: label smoothing in [0, 1).
+        """
+        if not self.multilabel:
+            return F.cross_entropy(
+                logits, target, weight=weights, reduction="none", label_smoothing=smoothing
+            )
+        smooth = target * (1 - smoothing) + smoothing / 2
+        return F.binary_cross_entropy_with_logits(
+            logits, smooth, pos_weight=weights, reduction="none"
+        )
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """Maps logits (..., C) to probabilities (..., C): softmax, or sigmoid for multi-label."""
+        return logits.sigmoid() if self.multilabel else logits.softmax(-1)
+
+    def predict(self, logits: Tensor) -> Tensor:
+        """Maps logits (B, C) to class numbers (B,), or to (B, C) bool for multi-label."""
+        return logits >= 0 if self.multilabel else logits.argmax(-1)
+
+    def targets(self, logits: Tensor) -> list[list[int]]:
+        """Returns, per sample of logits (B, C), the classes an explanation speaks of.
+
+        The predicted class; multi-label: every class with p >= .5, else the top one (design 3.4).
+        """
+        top = logits.argmax(-1).tolist()
+        if not self.multilabel:
+            return [[t] for t in top]
+        rows = [row.nonzero()[:, 0].tolist() for row in logits >= 0]
+        return [row or [t] for row, t in zip(rows, top, strict=True)]
+
+    def score(self, logits: Tensor, target: int, kind: str = "auto") -> Tensor:
+        """Maps logits (..., C) to the score (...) of one target class.
+
+        `centred` is the target's logit minus the mean over classes, `logit` the logit itself;
+        `auto` is centred for multi-class and the logit for multi-label (design 3.6).
+        """
+        if kind not in SCORES:
+            raise unknown_name("score", "score", kind, SCORES)
+        if kind == "auto":
+            kind = "logit" if self.multilabel else "centred"
+        score = logits[..., target]
+        return score - logits.mean(-1) if kind == "centred" else score
+
+    def target_probability(self, logits: Tensor, targets: Sequence[int]) -> Tensor:
+        """Maps logits (..., C) to the mean probability (...) of a set of targets (design 3.4)."""
+        return self.probabilities(logits)[..., list(targets)].mean(-1)
+
+    def class_weights(self, target: Tensor) -> Tensor:
+        """Returns balanced weights (C,) from training labels as `encode` returns them.
+
+        Multi-class: N / (C * count), absent classes get 1. Multi-label: negatives / positives.
+        """
+        if self.multilabel:
+            positives = target.sum(0)
+            return (len(target) - positives) / positives.clamp_min(1)
+        count = torch.bincount(target, minlength=len(self.classes)).float()
+        balanced = len(target) / (len(self.classes) * count.clamp_min(1))
+        return torch.where(count > 0, balanced, 1.0)
