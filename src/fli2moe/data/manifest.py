@@ -1,0 +1,76 @@
+"""The manifest: one row per sample in a CSV, JSONL or Parquet file (design 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fli2moe.data.columns import ManifestRules
+from fli2moe.data.problems import raise_first
+from fli2moe.data.sample import Dataset
+from fli2moe.data.scan import ManifestScan
+
+
+def read_manifest(
+    path: str | Path,
+    *,
+    modalities: Mapping[str, str] | None = None,
+    kinds: Mapping[str, str] | None = None,
+    label_column: str = "label",
+    id_column: str = "id",
+    split_column: str = "split",
+    label_separator: str = "|",
+    multilabel: bool | None = None,
+    classes: Sequence[str] | None = None,
+    seed: int = 0,
+    image_root: str | Path | None = None,
+    allow_outside: bool = False,
+) -> Dataset:
+    """Reads a manifest and checks each row; pictures must exist but are not opened.
+
+    Args:
+        path: a `.csv`, `.jsonl` or `.parquet` file with a column for each modality.
+        modalities: {modality: column}; None: every column other than id, label, split, causes.
+        kinds: {modality: text, image or vector}; what is not named is told by its first values:
+            paths of pictures, paths of `.npy` / `.safetensors`, else text.
+        label_column: column of the class names.
+        id_column: column of the ids, which stay strings.
+        split_column: column of train, val and test; without it the split is seeded (see
+            `splits.seeded_split`).
+        label_separator: what stands between several labels of a row.
+        multilabel: whether a row may carry any number of labels; None: if any row has several.
+        classes: class names in the model's order; None: the sorted labels of the training rows.
+        seed: seed of the split where there is no split column.
+        image_root: folder that paths start from; None: the manifest's own.
+        allow_outside: accept absolute paths and paths that lead out of `image_root`.
+
+    Raises:
+        InputError: at the first problem, with file, row, column, id and remedy.
+    """
+    rules = ManifestRules(
+        modalities=modalities,
+        kinds=kinds,
+        label_column=label_column,
+        id_column=id_column,
+        split_column=split_column,
+        label_separator=label_separator,
+        multilabel=multilabel,
+        classes=classes,
+        seed=seed,
+        image_root=image_root,
+        allow_outside=allow_outside,
+    )
+    scan = ManifestScan(path, rules, raise_first)
+    samples = list(scan.samples())
+    summary = scan.finish()
+    if summary.splits is not None:
+        samples = [replace(sample, split=summary.splits[sample.id]) for sample in samples]
+    return Dataset(
+        samples=tuple(samples),
+        classes=summary.classes,
+        modalities=scan.kinds,
+        multilabel=summary.multilabel,
+        source=scan.source,
+        notes=summary.notes,
+    )
