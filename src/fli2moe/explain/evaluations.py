@@ -55,6 +55,11 @@ class Evaluations:
         return len(self._rows)
 
     @property
+    def heads_known(self) -> bool:
+        """Whether the names of the heads were given or have been seen."""
+        return self._head_names is not None
+
+    @property
     def head_names(self) -> tuple[str, ...]:
         """Names of the heads; evaluates the empty coalition where they are not known yet."""
         if self._head_names is None:

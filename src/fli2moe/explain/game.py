@@ -156,6 +156,11 @@ class TokenGame:
         return self._store.head_names
 
     @property
+    def heads_known(self) -> bool:
+        """Whether asking for `head_names` costs no evaluation."""
+        return self._store.heads_known
+
+    @property
     def n_players(self) -> int:
         """The number of players P."""
         return len(self.players)

@@ -1,1 +1,18 @@
-"""Pair probes: which pairs of players complement each other, and which are backups."""
+"""Pair probes: which pairs of players complement each other, and which are backups.
+
+`game -> pairs -> (laws: contexts) -> corners -> terms -> mean and standard error`: an estimator
+chooses the coalitions, `terms` says what they mean, `estimate` holds the public functions.
+"""
+
+from fli2moe.explain.probes.estimate import METHODS, redundancy_gaps, shapley_interactions
+from fli2moe.explain.probes.exact import Interactions, exact_interactions
+from fli2moe.explain.probes.laws import LAWS
+
+__all__ = [
+    "LAWS",
+    "METHODS",
+    "Interactions",
+    "exact_interactions",
+    "redundancy_gaps",
+    "shapley_interactions",
+]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +11,7 @@ from fli2moe.errors import InputError
 from fli2moe.explain.game import TokenGame
 from fli2moe.explain.probes.laws import check_law, size_weights
 from fli2moe.explain.probes.pairs import Pairs, asked_heads, asked_pairs, pair_scores
+from fli2moe.explain.probes.sampling import Request
 from fli2moe.explain.probes.terms import Corners, Values, gap_terms, overlap
 from fli2moe.explain.scores import PairScores
 
@@ -49,35 +49,29 @@ def exact_interactions(
     """
     check_law(contexts)
     wanted = asked_pairs(game, pairs)
-    if game.n_players <= MOST_PLAYERS:
-        game.check()
-    settings = {"method": "exact", "contexts": contexts}
-    return measure_exact(game, wanted, contexts, settings)
+    budget = 2**game.n_players + 1
+    return measure_exact(game, Request("exact", "asked for", wanted, contexts, budget, 0, None))
 
 
-def measure_exact(
-    game: TokenGame,
-    pairs: NDArray[np.int64],
-    law: str,
-    settings: dict[str, Any],
-    heads: tuple[str, ...] | None = None,
-) -> Interactions:
-    """As `exact_interactions`, for pairs (m, 2) already checked; `settings` goes into the result.
+def measure_exact(game: TokenGame, request: Request) -> Interactions:
+    """As `exact_interactions`; checks for changing values where the budget has that to spare.
 
     Raises:
         InputError: more than 16 players.
     """
     before = game.evaluations + game.repeats
     table = value_table(game)
-    shown = heads or asked_heads(game, None)
+    if request.budget > len(table):
+        game.check()
     spent = game.evaluations + game.repeats - before
-    settings = {**settings, "evaluations": spent}
-    weights = size_weights(law, game.n_players - 2)
-    sii, gaps = _measure(table, pairs, weights, game.n_players)
-    n_contexts = 1 if law == "full" else 2 ** (game.n_players - 2)
+    heads = asked_heads(game, request.heads)
+    settings = {**request.settings, "evaluations": spent}
+    weights = size_weights(request.law, game.n_players - 2)
+    sii, gaps = _measure(table, request.pairs, weights, game.n_players)
+    n_contexts = 1 if request.law == "full" else 2 ** (game.n_players - 2)
     return Interactions(
-        pair_scores(game, pairs, shown, "SII", sii, n_contexts, settings),
-        pair_scores(game, pairs, shown, "redundancy_gap", gaps, n_contexts, settings),
+        pair_scores(game, request.pairs, heads, "SII", sii, n_contexts, settings),
+        pair_scores(game, request.pairs, heads, "redundancy_gap", gaps, n_contexts, settings),
     )
 
 

@@ -39,7 +39,8 @@ class Corners:
     def spread(self) -> Values:
         """Largest minus smallest of the four values."""
         values = np.stack((self.neither, self.first, self.second, self.both))
-        return np.max(values, axis=0) - np.min(values, axis=0)
+        spread: Values = np.ptp(values, axis=0)
+        return spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +49,13 @@ class GapTerms:
 
     Attributes:
         gap: RG_S.
-        shared: 1{ab > 0} min(|a|, |b|), what the weaker of the two offers alone; RG_S is at most
-            that, and the overlap is the ratio of their means.
+        weaker: min(|a|, |b|), what the weaker of the two offers alone: RG_S is at most that.
+        shared: 1{ab > 0} min(|a|, |b|); the overlap is the ratio of the means of RG_S and this.
         positive: RG_S where the pair speaks for the target (a > 0), else 0.
     """
 
     gap: Values
+    weaker: Values
     shared: Values
     positive: Values
 
@@ -76,7 +78,7 @@ def gap_terms(corners: Corners) -> GapTerms:
     shared = np.where(np.sign(a) * np.sign(b) > 0, weaker, 0.0)
     unexplained = np.abs(np.sign(a) * c - np.maximum(np.abs(a), np.abs(b)))
     gap = np.maximum(0.0, shared - unexplained)
-    return GapTerms(gap, shared, np.where(a > 0, gap, 0.0))
+    return GapTerms(gap, weaker, shared, np.where(a > 0, gap, 0.0))
 
 
 def overlap(gap: Values, shared: Values) -> Values:
