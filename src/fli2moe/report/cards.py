@@ -1,0 +1,220 @@
+"""From explanations of one sample to the JSON values its card is drawn from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fli2moe.data.sample import Cause, Sample
+from fli2moe.errors import InputError
+from fli2moe.explain.explanation import Explanation
+from fli2moe.report import places
+from fli2moe.report.pairs import pair_tables, rounded
+from fli2moe.report.pictures import LONGEST_SIDE, Thumbnail, thumbnail
+from fli2moe.report.wording import head_meaning, head_name
+from fli2moe.tokens import Player
+
+MAX_BARS = 6
+MAX_SETTING = 200  # characters of one setting's value
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the whole set of explanations tells about the task.
+
+    Attributes:
+        multilabel: several classes may be true at once.
+        labelled: the true labels are known.
+    """
+
+    multilabel: bool
+    labelled: bool
+
+
+def task_of(explanations: Sequence[Explanation], samples: Sequence[Sample]) -> Task:
+    """Returns the task, told from probabilities that do not sum to 1 and from the labels."""
+    labels = [e.labels for e in explanations] + [s.labels for s in samples]
+    sums = [sum(e.probabilities) for e in explanations]
+    multilabel = any(len(x) > 1 for x in labels) or any(abs(s - 1) > 1e-3 for s in sums)
+    return Task(multilabel, any(labels))
+
+
+def card(
+    sample: Sample, explanations: Sequence[Explanation], task: Task, longest: int = LONGEST_SIDE
+) -> dict[str, Any]:
+    """Returns the JSON values of one sample's card.
+
+    Args:
+        sample: the raw inputs, labels and planted truth.
+        explanations: one or more of this sample, one per target.
+        task: what the labels mean.
+        longest: longest side of an embedded picture in pixels.
+    """
+    first = explanations[0]
+    names = tuple(dict.fromkeys(m for e in explanations for m in places.modalities_of(e)))
+    inputs = [_input(m, first, sample, longest) for m in names]
+    icon = next((i.pop("icon") for i in inputs if i.get("icon")), "")
+    for item in inputs:
+        item.pop("icon", None)
+    labels = first.labels or sample.labels
+    predicted = _predicted(first, task)
+    right = set(predicted) == set(labels) if task.labelled else None
+    return {
+        "id": sample.id,
+        "icon": icon,
+        "predicted": predicted,
+        "labels": list(labels) if task.labelled else None,
+        "right": right,
+        "multilabel": task.multilabel,
+        "inputs": inputs,
+        "views": [_view(e, sample, names, inputs, labels, task) for e in explanations],
+    }
+
+
+def _input(modality: str, explanation: Explanation, sample: Sample, longest: int) -> dict[str, Any]:
+    kind = places.kind_of(modality, explanation, sample)
+    item: dict[str, Any] = {"modality": modality, "kind": kind}
+    if kind == "text":
+        return item
+    given = explanation.inputs.get(modality, "")
+    raw = sample.inputs.get(modality, given)
+    # Only the name: a folder tells a reader nothing and may tell too much about the machine.
+    item["file"] = Path(raw).name
+    if kind == "image":
+        item["size"] = list(explanation.sizes[modality])
+        try:
+            picture = _first_readable([raw, given], longest)
+        except InputError as error:
+            item["problem"] = error.found
+        else:
+            item |= {"picture": picture.source, "icon": picture.icon}
+    return item
+
+
+def _first_readable(paths: Sequence[str | Path], longest: int) -> Thumbnail:
+    found = [p for p in paths if "\0" not in str(p) and Path(p).is_file()]
+    return thumbnail((found or list(paths))[0], longest)
+
+
+def _predicted(explanation: Explanation, task: Task) -> list[str]:
+    scored = list(zip(explanation.classes, explanation.probabilities, strict=True))
+    if task.multilabel:
+        return [name for name, p in scored if p >= 0.5]
+    return [max(scored, key=lambda pair: pair[1])[0]] if scored else []
+
+
+def _view(
+    explanation: Explanation,
+    sample: Sample,
+    names: Sequence[str],
+    inputs: Sequence[Mapping[str, Any]],
+    labels: Sequence[str],
+    task: Task,
+) -> dict[str, Any]:
+    players = places.players_of(explanation)
+    causes = places.causes_for(explanation, sample)
+    kinds = {item["modality"]: item["kind"] for item in inputs}
+    return {
+        "target": explanation.target,
+        "probability": _number(explanation.probabilities[explanation.class_index]),
+        "bars": _bars(explanation, labels, task),
+        "hidden_classes": max(0, len(explanation.classes) - MAX_BARS),
+        "heads": [[h, head_name(h), head_meaning(h)] for h in explanation.heads],
+        "experts": [
+            [head_name(e), _number(w), _number(explanation.expert_shares.get(e, math.nan))]
+            for e, w in explanation.expert_weights.items()
+        ],
+        "attribution": explanation.attribution.replace("_", " "),
+        "players": [
+            {"m": names.index(p.modality), "label": places.label_of(p, explanation, k), "kind": k}
+            | ({"name": p.name} if k == "image" and p.name else {})
+            for p in players
+            for k in [kinds[p.modality]]
+        ],
+        "parts": [
+            _part(m, kinds[m], explanation, players, places.cause_spans(causes, m)) for m in names
+        ],
+        "scores": {h: _scores(explanation, players, h) for h in explanation.heads},
+        "pairs": pair_tables(explanation, causes),
+        "truth": [_truth(c, players, explanation, kinds) for c in causes],
+        "notes": list(explanation.notes),
+        "settings": _settings(explanation),
+    }
+
+
+def _part(
+    modality: str,
+    kind: str,
+    explanation: Explanation,
+    players: Sequence[Player],
+    causes: list[places.Span],
+) -> dict[str, Any]:
+    """Returns what of one modality is drawn where: pieces of text, boxes or cells."""
+    own = [(i, p) for i, p in enumerate(players) if p.modality == modality]
+    unseen = list(explanation.unseen.get(modality, ()))
+    part: dict[str, Any] = {"homeless": [i for i, p in own if not p.spans]}
+    if kind == "text":
+        text = explanation.inputs.get(modality, "")
+        part["pieces"] = places.pieces(text, own, unseen, causes)
+    elif kind == "image":
+        part["boxes"] = [[i, *map(rounded, span)] for i, p in own for span in p.spans]
+        part["unseen"] = [list(map(rounded, span)) for span in unseen]
+        part["causes"] = [list(map(rounded, span)) for span in causes]
+    else:
+        spans = {modality: tuple(causes)}
+        part["cells"] = [[i, int(places.touches(p, spans))] for i, p in own if p.spans]
+    return part
+
+
+def _bars(explanation: Explanation, labels: Sequence[str], task: Task) -> list[list[Any]]:
+    scored = sorted(
+        enumerate(zip(explanation.classes, explanation.probabilities, strict=True)),
+        key=lambda row: (row[0] != explanation.class_index, row[1][0] not in labels, -row[1][1]),
+    )
+    # The target and the true classes stay, the best of the others fill up; then all by size.
+    shown = sorted(scored[:MAX_BARS], key=lambda row: -row[1][1])
+    known = set(labels) if task.labelled else set()
+    return [[n, _number(p), int(i == explanation.class_index), int(n in known)]
+            for i, (n, p) in shown]  # fmt: skip
+
+
+def _scores(explanation: Explanation, players: Sequence[Player], head: str) -> list[float | None]:
+    """Returns each player's attribution: the sum over its tokens, None where one is missing."""
+    values = {
+        (modality, token): score
+        for modality, table in explanation.token_scores.items()
+        for token, score in zip(table.tokens, table.scores.get(head, ()), strict=False)
+    }
+    return [_number(sum(values.get((p.modality, t), math.nan) for t in p.tokens)) for p in players]
+
+
+def _truth(
+    cause: Cause, players: Sequence[Player], explanation: Explanation, kinds: Mapping[str, str]
+) -> dict[str, Any]:
+    found = [i for i, p in enumerate(players) if places.touches(p, cause.spans)]
+    return {
+        "interaction": cause.interaction,
+        "name": head_name(cause.interaction),
+        "players": found,
+    }
+
+
+def _settings(explanation: Explanation) -> list[list[str]]:
+    rows = {"attribution": explanation.attribution, **explanation.settings}
+    rows |= {"seed": explanation.seed, "model fingerprint": explanation.fingerprint or "n/a"}
+    for kind, scores in explanation.pairs.items():
+        rows |= {f"{kind}: {name}": value for name, value in scores.settings.items()}
+    return [[name.replace("_", " "), _shown(value)] for name, value in rows.items()]
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= MAX_SETTING else text[:MAX_SETTING] + " …"
+
+
+def _number(value: float) -> float | None:
+    return rounded(value) if math.isfinite(value) else None  # JSON has no NaN

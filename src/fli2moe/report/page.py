@@ -1,0 +1,153 @@
+"""Writes the report: one HTML file that needs nothing else and asks nobody for anything."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from fli2moe import __version__
+from fli2moe.data.sample import Sample
+from fli2moe.errors import InputError
+from fli2moe.explain.explanation import Explanation
+from fli2moe.report.cards import card, task_of
+from fli2moe.report.pictures import LONGEST_SIDE
+from fli2moe.report.tables import Table, tables
+from fli2moe.report.wording import SENTENCES
+
+SCRIPTS = ("dom.js", "input.js", "curves.js", "panels.js", "card.js", "page.js")
+MANY = 200  # samples beyond which pictures are embedded smaller, so that the page still opens
+TITLE = "What the model saw, and what it combined"
+
+
+def write(
+    explanations: Sequence[Explanation],
+    samples: Sequence[Sample],
+    path: str | Path,
+    *,
+    title: str = TITLE,
+    about: Mapping[str, str] | None = None,
+    metrics: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Path:
+    """Writes one self-contained HTML page and returns its path.
+
+    The page is complete or absent: it is written beside `path` and then put in its place.
+
+    Args:
+        explanations: in the order of the page; several of one sample (one per target) share a card.
+        samples: the samples they explain, found by id; others are left out.
+        path: where the page goes.
+        title: heading of the page.
+        about: {name: value} facts under the heading, such as the data set and the model.
+        metrics: {table title: {`columns`: names, `rows`: lists of values, `note`: sentence}}.
+
+    Raises:
+        InputError: when there is no explanation, when one lacks its sample, or when the folder of
+            `path` does not exist.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        where = f"report {path.name}"
+        raise InputError(where, "its folder does not exist", "an existing folder", "make it first")
+    html = render(explanations, samples, title=title, about=about, metrics=metrics)
+    _replace(path, html.encode("utf-8", "replace"))  # a lone surrogate becomes a question mark
+    return path
+
+
+def render(
+    explanations: Sequence[Explanation],
+    samples: Sequence[Sample],
+    *,
+    title: str = TITLE,
+    about: Mapping[str, str] | None = None,
+    metrics: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
+    """Returns the page that `write` writes; same arguments, same characters."""
+    if not explanations:
+        raise InputError("report", "no explanation", "at least one", "explain a sample first")
+    by_id = {s.id: s for s in samples}
+    groups: dict[str, list[Explanation]] = {}
+    for explanation in explanations:
+        if explanation.sample_id not in by_id:
+            where = f"report, explanation of {explanation.sample_id!r}"
+            raise InputError(where, "its sample is missing", "a sample of the same id")
+        groups.setdefault(explanation.sample_id, []).append(explanation)
+    task = task_of(explanations, [by_id[i] for i in groups])
+    longest = LONGEST_SIDE if len(groups) <= MANY else LONGEST_SIDE // 2
+    cards = [card(by_id[i], group, task, longest) for i, group in groups.items()]
+    return _fill(title, about or {}, cards, tables(metrics or {}))
+
+
+def _fill(
+    title: str, about: Mapping[str, str], cards: list[dict[str, Any]], metrics: list[Table]
+) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("fli2moe.report"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+    def raw(name: str) -> Markup:  # our own file, not data
+        loader = environment.loader
+        assert loader is not None
+        return Markup(loader.get_source(environment, name)[0])
+
+    gallery = [
+        {key: c[key] for key in ("id", "icon", "predicted", "labels", "right")} for c in cards
+    ]
+    data = [_safe_json(c) for c in cards]
+    body = {"title": title, "about": about, "gallery": gallery, "metrics": metrics, "cards": data}
+    # The nonce must be out of reach of whoever wrote the data; they cannot know a hash over it.
+    digest = hashlib.sha256(repr((body, __version__)).encode("utf-8", "replace"))
+    return environment.get_template("page.html.j2").render(
+        **body,
+        nonce=digest.hexdigest()[:32],
+        version=__version__,
+        sentences=_safe_json(SENTENCES),
+        planted=any(v["truth"] for c in cards for v in c["views"]),
+        style=raw("page.css"),
+        script=Markup("\n").join(raw(name) for name in SCRIPTS),
+    )
+
+
+def _safe_json(value: Any) -> Markup:
+    # Only ASCII leaves json.dumps, so U+2028 and U+2029 are escaped already.
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes a private file, a report is to be read
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,134 @@
+"""Where players, unseen parts and planted causes lie in the raw inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from fli2moe.data.sample import Cause, Sample
+from fli2moe.explain.explanation import Explanation
+from fli2moe.report.wording import region
+from fli2moe.tokens import Player
+
+Span = tuple[float, ...]
+VECTOR_SUFFIXES = (".npy", ".safetensors")
+UNSEEN, PLANTED = 1, 2  # flags of a piece of text
+
+
+def kind_of(modality: str, explanation: Explanation, sample: Sample) -> str:
+    """Returns how a modality is drawn: `image`, `vector` or `text`."""
+    if modality in explanation.sizes:
+        return "image"
+    raw = sample.inputs.get(modality, explanation.inputs.get(modality, ""))
+    is_path = isinstance(raw, Path) or not any(c.isspace() for c in raw)
+    return "vector" if is_path and str(raw).lower().endswith(VECTOR_SUFFIXES) else "text"
+
+
+def modalities_of(explanation: Explanation) -> tuple[str, ...]:
+    """Returns the modalities in the order in which the explanation names them."""
+    named = [*explanation.inputs, *explanation.token_scores, *explanation.sizes]
+    return tuple(dict.fromkeys([*named, *(p.modality for p in explanation.players)]))
+
+
+def players_of(explanation: Explanation) -> tuple[Player, ...]:
+    """Returns the players, and each token by itself where a modality has no player.
+
+    The explanation's own players come first, so that the indices of its pairs stay valid.
+    """
+    covered = {p.modality for p in explanation.players}
+    alone = [
+        Player(modality, (token,), (span,))
+        for modality, table in explanation.token_scores.items()
+        if modality not in covered
+        for token, span in zip(table.tokens, table.spans, strict=True)
+    ]
+    return (*explanation.players, *alone)
+
+
+def label_of(player: Player, explanation: Explanation, kind: str) -> str:
+    """Returns what a reader sees for a player: the word, or where the patch lies."""
+    if kind == "image" and player.spans:
+        box = bounds(player.spans)
+        where = region(box, explanation.sizes[player.modality])
+        return f"{'patch' if len(player.tokens) == 1 else 'block'} at the {where}"
+    if kind == "text" and player.spans:
+        text = explanation.inputs.get(player.modality, "")
+        return " … ".join(text[int(s[0]) : int(s[1])] for s in player.spans) or str(player)
+    return str(player)
+
+
+def bounds(spans: Sequence[Span]) -> Span:
+    """Returns the smallest box around boxes (x0, y0, x1, y1)."""
+    x0, y0, x1, y1 = zip(*spans, strict=True)
+    return (min(x0), min(y0), max(x1), max(y1))
+
+
+def pieces(
+    text: str, players: Iterable[tuple[int, Player]], unseen: Sequence[Span], causes: Sequence[Span]
+) -> list[list[Any]]:
+    """Cuts a text where a player, an unseen part or a planted cause begins or ends.
+
+    Cutting happens here because a script counts UTF-16 units, Python characters.
+
+    Args:
+        text: the raw text.
+        players: (index, player) of this modality.
+        unseen: character spans that the model never saw.
+        causes: character spans of the planted truth.
+
+    Returns:
+        [substring, player index or -1, flags] in order; the substrings joined are `text`.
+    """
+    owned = [(s, i) for i, player in players for s in player.spans]
+    cuts = {0, len(text)}
+    for span in (*(s for s, _ in owned), *unseen, *causes):
+        cuts |= {min(max(int(edge), 0), len(text)) for edge in span[:2]}
+    edges = sorted(cuts)
+    row: list[list[Any]] = []
+    starts = sorted(owned)
+    position = 0
+    active: list[tuple[Span, int]] = []
+    for start, end in pairwise(edges):
+        while position < len(starts) and starts[position][0][0] <= start:
+            active.append(starts[position])
+            position += 1
+        active = [a for a in active if a[0][1] > start]
+        owner = active[0][1] if active else -1
+        flags = UNSEEN * _within(start, end, unseen) | PLANTED * _within(start, end, causes)
+        row.append([text[start:end], owner, flags])
+    return row
+
+
+def causes_for(explanation: Explanation, sample: Sample) -> tuple[Cause, ...]:
+    """Returns the planted causes of the explained target."""
+    return tuple(c for c in sample.causes if c.label == explanation.target)
+
+
+def cause_spans(causes: Iterable[Cause], modality: str) -> list[Span]:
+    """Returns the spans of all `causes` in one modality."""
+    return [span for cause in causes for span in cause.spans.get(modality, ())]
+
+
+def touches(player: Player, spans: Mapping[str, tuple[Span, ...]]) -> bool:
+    """Returns whether a player covers one of the spans: any character, or most of a box."""
+    return any(
+        _overlaps(own, other) for own in player.spans for other in spans.get(player.modality, ())
+    )
+
+
+def _overlaps(a: Span, b: Span) -> bool:
+    if len(a) != len(b):
+        return False
+    if len(a) == 2:
+        return a[0] < b[1] and b[0] < a[1]
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return False
+    smaller = min((x[2] - x[0]) * (x[3] - x[1]) for x in (a, b))
+    return width * height > 0.5 * smaller  # a shared border of a pixel is no overlap
+
+
+def _within(start: int, end: int, spans: Sequence[Span]) -> bool:
+    return any(s[0] <= start and end <= s[1] for s in spans)

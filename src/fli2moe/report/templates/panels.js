@@ -1,0 +1,112 @@
+// What stands beside the inputs: pairs in words, probabilities, experts, details.
+const KINDS = {
+  synergy: { title: "Synergy", lead: "matter together", none: "No clear synergy: for this answer "
+    + "the model adds up what the parts say, as far as this measurement can tell." },
+  redundancy: { title: "Redundancy", lead: "say the same", none: "No clear redundancy: no two "
+    + "parts were found to say the same." },
+};
+const CLEAR = /\.(clear|against|unsure)$/;
+
+function pairsOf(view, kind, head) {
+  const tables = view.pairs[kind] || {};
+  const shown = tables[head] ? head : tables[kind] && !tables.mixture ? kind
+    : tables.mixture ? "mixture" : Object.keys(tables)[0];
+  const table = tables[shown];
+  if (!table) return null;
+  const top = Math.max(1e-12, ...table.rows.map((r) => Math.abs(r[2])));
+  const pairs = table.rows.map(([first, second, value, error, rank, contexts, verdict, planted]) =>
+    ({ kind, first, second, value, error, rank, contexts, verdict, planted: Boolean(planted),
+      clear: CLEAR.test(verdict), key: `${kind}:${first}:${second}`,
+      size: Math.abs(value) / top }));
+  return { head: shown, total: table.total, planted: table.planted, pairs, top };
+}
+
+function sentence(pair, view, inputs) {
+  return SENTENCES[pair.verdict].split(/(\{[ab]\})/).map((part) =>
+    part === "{a}" ? chip(view, pair.first, inputs)
+      : part === "{b}" ? chip(view, pair.second, inputs) : part);
+}
+
+function plainSentence(pair, view) {
+  const label = (i) => view.players[i].label;
+  return SENTENCES[pair.verdict].replace(/\{[ab]\}/g,
+    (part) => label(part === "{a}" ? pair.first : pair.second));
+}
+
+function pairItem(pair, view, inputs) {
+  return h("li", null, h("button", { type: "button", "data-pair": pair.key,
+    class: `pair ${pair.kind}${pair.clear ? "" : " unclear"}` },
+  h("span", { class: `rank ${pair.kind}`, "aria-label": `rank ${pair.rank}` }, String(pair.rank)),
+  h("span", { class: "what" }, sentence(pair, view, inputs)),
+  h("span", { class: "value" }, withError(pair.value, pair.error),
+    pair.planted && h("span", { class: "badge-planted" }, " ✓ planted pair"))));
+}
+
+function pairPanel(view, kind, found, shown, inputs, heads) {
+  const words = KINDS[kind];
+  const clear = found.pairs.filter((p) => p.clear).length;
+  const swaps = found.pairs.filter((p) => p.verdict === "synergy.substitutes");
+  const by = heads.find((x) => x[0] === found.head);
+  return h("section", { class: `pairs ${kind}` },
+    h("h3", null, words.title, " ", h("small", null, words.lead)),
+    h("p", { class: "quiet" }, found.total ? `read on ${by ? by[1].toLowerCase() : found.head}, `
+      + `best of ${found.total} pairs` : "No pair was measured."),
+    found.total > 0 && !clear && h("p", { class: "notice" }, words.none),
+    h("ol", null, shown.map((p) => pairItem(p, view, inputs))),
+    swaps.length > 0 && h("details", null,
+      h("summary", null, `${swaps.length} negative: the parts replace each other`),
+      h("ol", null, swaps.map((p) => pairItem(p, view, inputs)))));
+}
+
+function truthPanel(view, tables, inputs) {
+  if (!view.truth.length) return null;
+  return h("section", { class: "truth-panel" }, h("h3", null, "Planted truth"),
+    view.truth.map((truth) => {
+      const names = truth.players.slice(0, 4).map((i, k) =>
+        [k > 0 && (k === truth.players.length - 1 ? " and " : ", "), chip(view, i, inputs)]);
+      const table = tables[truth.interaction];
+      let mark = null;
+      if (table && table.total) {
+        const first = table.planted === 1;
+        const text = first ? `✓ the planted pair is first of ${table.total}`
+          : table.planted ? `✗ the planted pair is number ${table.planted} of ${table.total}`
+            : "✗ the planted pair was not measured";
+        mark = h("span", { class: `mark ${first ? "right" : "wrong"}` }, text);
+      }
+      return h("p", null, h("b", null, truth.name), ": ", names.length ? names : "no player there",
+        mark && [h("br"), mark]);
+    }));
+}
+
+function answers(card, view) {
+  return h("section", { class: "answers" }, h("h3", null, "What the model answers"),
+    h("ul", { class: "rows" }, view.bars.map(([name, p, target, truth]) =>
+      h("li", { class: target ? "target" : null },
+        h("span", { class: "label" }, h("bdi", null, name),
+          target ? h("small", null, "explained here") : null,
+          truth ? h("small", { class: "true" }, "true") : null),
+        bar(p, "probability"), h("span", { class: "amount" }, percent(p))))),
+    view.hidden_classes > 0 && h("p", { class: "quiet" },
+      `${view.hidden_classes} further ${view.hidden_classes === 1 ? "class" : "classes"} not shown`));
+}
+
+function experts(view) {
+  if (view.experts.length < 2) return null;
+  return h("section", { class: "experts" }, h("h3", null, "Which experts spoke"),
+    h("p", { class: "quiet" }, h("span", { class: "dot weight" }), "weight given by the router ",
+      h("span", { class: "dot share" }), "share of the answer that came of it"),
+    h("ul", { class: "rows" }, view.experts.map(([name, weight, share]) =>
+      h("li", null, h("span", { class: "label" }, name),
+        h("span", { class: "two" }, bar(weight, "weight"), share !== null && bar(share, "share")),
+        h("span", { class: "amount" }, percent(weight),
+          share !== null && h("small", null, percent(share)))))));
+}
+
+function details(view) {
+  return [
+    view.notes.length > 0 && h("section", { class: "notes" }, h("h3", null, "Notes"),
+      h("ul", null, view.notes.map((note) => h("li", null, note)))),
+    h("details", { class: "settings" }, h("summary", null, "How this was made"),
+      h("dl", null, view.settings.map(([name, value]) =>
+        h("div", null, h("dt", null, name), h("dd", null, h("bdi", null, value))))))];
+}

@@ -1,0 +1,107 @@
+"""The words of the page: sentences per pair, names of heads, numbers, places in a picture."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+SENTENCES = {
+    "synergy.clear": "{a} matters together with {b}: the pair says more than its two parts.",
+    "synergy.unsure": "{a} may matter together with {b}; the error of this value is not known.",
+    "synergy.substitutes": "{a} and {b} replace each other: "
+    "together they say less than their two parts added up.",
+    "synergy.unclear": "No clear interaction between {a} and {b}: "
+    "the value cannot be told apart from zero.",
+    "redundancy.clear": "{a} and {b} say the same: each is a backup for the other.",
+    "redundancy.against": "{a} and {b} say the same, as evidence against this answer: "
+    "each is a backup for the other.",
+    "redundancy.unsure": "{a} and {b} may say the same; the error of this value is not known.",
+    "redundancy.unclear": "No clear overlap between {a} and {b}: "
+    "the value cannot be told apart from zero.",
+}
+"""{kind.verdict: sentence}; the page puts the two players' names for {a} and {b}."""
+
+CLEAR_ERRORS = 2.0  # standard errors from zero from which a value is called clear
+ZERO = 1e-9  # below this an exact value is rounding, not an interaction
+
+HEADS = {
+    "mixture": ("Mixture", "The whole model: all experts together, as the router weighs them."),
+    "synergy": (
+        "Synergy",
+        "The expert meant for what appears only when the inputs are combined.",
+    ),
+    "redundancy": (
+        "Redundancy",
+        "The expert meant for what each input already tells by itself.",
+    ),
+}
+
+
+def head_name(head: str) -> str:
+    """Returns what a reader sees for a head or expert: `unique_text` becomes `Unique: text`."""
+    if head in HEADS:
+        return HEADS[head][0]
+    if head.startswith("unique_"):
+        return f"Unique: {head.removeprefix('unique_')}"
+    return head.replace("_", " ").capitalize()
+
+
+def head_meaning(head: str) -> str:
+    """Returns one sentence on what the head stands for."""
+    if head in HEADS:
+        return HEADS[head][1]
+    if head.startswith("unique_"):
+        return f"The expert meant for what only {head.removeprefix('unique_')} tells."
+    return "One head of the model."
+
+
+def verdict(kind: str, value: float, error: float, *, against: bool = False) -> str:
+    """Returns the key of `SENTENCES` that a value and its standard error deserve.
+
+    Args:
+        kind: `synergy` (value is an SII) or `redundancy` (value is a redundancy gap).
+        value: the score.
+        error: its standard error; NaN where none is known, 0 where the value is exact.
+        against: the shared evidence speaks against the target.
+    """
+    if math.isnan(value) or abs(value) <= ZERO:
+        return f"{kind}.unclear"
+    if math.isnan(error):
+        return f"{kind}.unsure" if value > 0 else f"{kind}.unclear"
+    if abs(value) <= CLEAR_ERRORS * error:
+        return f"{kind}.unclear"
+    if value < 0:
+        return "synergy.substitutes" if kind == "synergy" else "redundancy.unclear"
+    return "redundancy.against" if against and kind == "redundancy" else f"{kind}.clear"
+
+
+def region(box: tuple[float, ...], size: tuple[int, int]) -> str:
+    """Returns where a box lies in a picture, in words: `upper left`, `centre`, ..."""
+    x, y = (box[0] + box[2]) / 2 / max(size[0], 1), (box[1] + box[3]) / 2 / max(size[1], 1)
+    row = ("upper", "middle", "lower")[min(2, int(max(0.0, y) * 3))]
+    column = ("left", "centre", "right")[min(2, int(max(0.0, x) * 3))]
+    if row == "middle":
+        return "centre" if column == "centre" else f"middle {column}"
+    return f"{row} {column}"
+
+
+def number(value: Any) -> str:
+    """Returns a table cell: three digits after the point, `n/a` for what is missing."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "n/a"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        if math.isinf(value):
+            return "∞" if value > 0 else "−∞"
+        if value != 0 and not 1e-3 <= abs(value) < 1e6:
+            return f"{value:.2e}".replace("-", "−")
+        text = f"{value:,.3f}" if abs(value) < 100 else f"{value:,.1f}"
+        return text.replace("-", "−")
+    return str(value)
