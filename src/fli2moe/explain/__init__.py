@@ -1,10 +1,14 @@
-"""Explaining a trained model: attribution, faithfulness and pair probes, all functions of a game."""
+"""Explaining a trained model: attribution, faithfulness and pair probes."""
 
 from fli2moe.explain.explanation import Explanation, TokenScores
+from fli2moe.explain.faithfulness import FaithfulnessCurve, top_k_curve
 from fli2moe.explain.game import TokenGame
+from fli2moe.explain.grouping import GroupedGame, blocks, group_to_budget
 from fli2moe.explain.probes import (
     Interactions,
+    InteractionShare,
     exact_interactions,
+    interaction_share,
     redundancy_gaps,
     shapley_interactions,
 )
@@ -12,12 +16,19 @@ from fli2moe.explain.scores import Pair, PairScores
 
 __all__ = [
     "Explanation",
+    "FaithfulnessCurve",
+    "GroupedGame",
+    "InteractionShare",
     "Interactions",
     "Pair",
     "PairScores",
     "TokenGame",
     "TokenScores",
+    "blocks",
     "exact_interactions",
+    "group_to_budget",
+    "interaction_share",
     "redundancy_gaps",
     "shapley_interactions",
+    "top_k_curve",
 ]

@@ -7,12 +7,15 @@ chooses the coalitions, `terms` says what they mean, `estimate` holds the public
 from fli2moe.explain.probes.estimate import METHODS, redundancy_gaps, shapley_interactions
 from fli2moe.explain.probes.exact import Interactions, exact_interactions
 from fli2moe.explain.probes.laws import LAWS
+from fli2moe.explain.probes.share import InteractionShare, interaction_share
 
 __all__ = [
     "LAWS",
     "METHODS",
+    "InteractionShare",
     "Interactions",
     "exact_interactions",
+    "interaction_share",
     "redundancy_gaps",
     "shapley_interactions",
 ]
