@@ -73,6 +73,11 @@ class _Collector:
         if len(self.kept) < self.limit:
             self.kept.append(problem)
 
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Those kept, by row; some of a row are known only when the whole file was read."""
+        return tuple(sorted(self.kept, key=lambda p: (p.row is None, p.row or 0)))
+
 
 def check_manifest(
     path: str | Path,
@@ -91,7 +96,7 @@ def check_manifest(
     image_root: str | Path | None = None,
     allow_outside: bool = False,
 ) -> Report:
-    """Reads a whole manifest and returns every problem; it raises only for wrong arguments.
+    """Reads a whole manifest and returns every problem, where `read_manifest` stops at the first.
 
     Rows are streamed: what is kept is their ids and one digest each.
 
@@ -142,7 +147,7 @@ def check_manifest(
         collector(Problem.of(error))
         return Report(
             source=str(path),
-            problems=tuple(collector.kept),
+            problems=collector.problems,
             total=collector.total,
             rows=scan.rows_seen if scan else 0,
             modalities=scan.kinds if scan else {},
@@ -150,7 +155,7 @@ def check_manifest(
         )
     return Report(
         source=scan.source,
-        problems=tuple(collector.kept),
+        problems=collector.problems,
         total=collector.total,
         notes=summary.notes,
         rows=scan.rows_seen,

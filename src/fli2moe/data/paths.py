@@ -53,35 +53,36 @@ class PathRules:
         elif "\\" in value or "\0" in value:
             faults(column, f"a backslash or NUL in {shown(value)}", "'/' between folders", remedy)
         else:
-            return self._inside(value, column, faults)
+            path = self.root / value
+            fault = self._fault(value, path)
+            if fault is None:
+                return path
+            faults(column, fault[0], f"a file inside {self.root}", fault[1])
         return None
 
-    def _inside(self, value: str, column: str, faults: RowFaults) -> Path | None:
-        expected = f"a file inside {self.root}"
+    def _fault(self, value: str, path: Path) -> tuple[str, str] | None:
+        """Returns what is wrong with a path and the remedy, or None for a file in the root."""
         remedy = "move the file there, or allow paths outside the image root"
-        path = self.root / value
+        name = shown(value)
         try:
-            inside = path.resolve().is_relative_to(self.root.resolve())
-            if not self.allow_outside and (Path(value).is_absolute() or not inside):
-                what = "an absolute path" if Path(value).is_absolute() else "a path outside"
-                faults(column, f"{what} {shown(value)}", expected, remedy)
-            elif path.is_file():
-                return path
-            elif path.is_dir():
-                faults(column, f"a folder {shown(value)}", "a file", "name the file inside it")
-            elif path.exists():
-                faults(column, f"not a regular file {shown(value)}", "a file", "name a file")
-            elif path.is_symlink():
-                faults(column, f"a dangling link {shown(value)}", "a file", "mend the link")
-            else:
-                faults(column, f"no such file {shown(value)}", expected, self._near(path))
-        except (OSError, RuntimeError, ValueError) as error:  # name too long, loop of links
-            if isinstance(error, OSError) and error.strerror:
-                reason = error.strerror
-            else:
-                reason = "a loop of links" if isinstance(error, RuntimeError) else "not a path"
-            faults(column, f"{reason}: {shown(value)}", expected, remedy)
-        return None
+            if not self.allow_outside:
+                if Path(value).is_absolute():
+                    return f"an absolute path {name}", remedy
+                if not path.resolve().is_relative_to(self.root.resolve()):
+                    return f"a path outside {name}", remedy
+            if path.is_file():
+                return None
+            if path.is_dir():
+                return f"a folder {name}", "name the file inside it"
+            if path.exists():
+                return f"not a regular file {name}", "name a file on disk"
+            if path.is_symlink():
+                return f"a dangling link {name}", "mend the link"
+        except OSError as error:
+            return f"{error.strerror or error}: {name}", "check the name and its permissions"
+        except RuntimeError:  # what resolve() raises for links that point at each other
+            return f"a loop of links {name}", "mend the links"
+        return f"no such file {name}", self._near(path)
 
     def _near(self, path: Path) -> str:
         folder = path.parent

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 
 from fli2moe.data.causes import parse_causes
@@ -79,9 +80,8 @@ class ManifestScan:
         self.split_counts: Counter[str] = Counter()
         self.rows_seen = 0
         self._paths = PathRules(image_root(table.path, rules), rules.allow_outside)
-        head = list(islice(table.rows, PEEK_ROWS))
-        self._rows = chain(head, table.rows)
-        self.kinds = column_kinds(head, self.columns, rules.kinds or {})
+        self._rows = table.rows
+        self.kinds = column_kinds(_first_rows(table.path), self.columns, rules.kinds or {})
         self._rules, self._report, self._unit = rules, report, table.unit
         self._open_picture = open_picture
         self._has_split = rules.split_column in table.columns
@@ -228,6 +228,15 @@ class ManifestScan:
         notes += self._leakage.notes(lambda id: self._splits[id])
         notes += self.labels.notes(classes)
         return tuple(notes)
+
+
+def _first_rows(path: Path) -> list[Row]:
+    """Returns up to `PEEK_ROWS` sound rows, read apart so that problems come in order later."""
+    rows: list[Row] = []
+    with suppress(InputError):
+        for row in islice(open_table(path, lambda _: None).rows, PEEK_ROWS):
+            rows.append(row)
+    return rows
 
 
 def image_root(manifest: Path, rules: ManifestRules) -> Path:

@@ -43,6 +43,8 @@ class Table:
     rows: Iterator[Row]
 
 
+_ANEW = "write the file anew"
+
 Record = tuple[int, Sequence[str]]
 Reader = Callable[[Path, Sink], Iterator[Record]]
 
@@ -58,12 +60,12 @@ def open_table(path: str | Path, report: Sink) -> Table:
         InputError: when the file or its header cannot be used, here or while rows are read.
     """
     path = Path(path)
-    reader = _reader(path)
     _check_file(path)
+    reader = _reader(path)
     records = reader(path, report)
     head = next(records, None)
     if head is None:
-        raise InputError(str(path), "an empty file", "a header and rows", "write the manifest anew")
+        raise InputError(str(path), "nothing but blank or faulty lines", "a header and rows", _ANEW)
     columns = tuple(head[1])
     _check_columns(path, columns)
     unit = "row" if reader is parquet_records else "line"
@@ -79,8 +81,8 @@ def _reader(path: Path) -> Reader:
         ".pq": parquet_records,
     }
     suffix = path.suffix.lower()
-    if suffix in readers or path.is_dir():
-        return readers.get(suffix, csv_records)
+    if suffix in readers:
+        return readers[suffix]
     raise InputError(
         str(path),
         f"file type {suffix or 'without a suffix'}",
@@ -111,7 +113,7 @@ def _check_file(path: Path) -> None:
         remedy = "check the path and its permissions"
         raise InputError(where, f"cannot be opened ({reason})", expected, remedy) from error
     if empty:
-        raise InputError(where, "an empty file", "a header and rows", "write the manifest anew")
+        raise InputError(where, "an empty file", "a header and rows", _ANEW)
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:

@@ -1,0 +1,38 @@
+"""From the `data` section of a configuration to a data set."""
+
+from __future__ import annotations
+
+from fli2moe.config import DataConfig, ModalityConfig
+from fli2moe.data.enrico import read_enrico
+from fli2moe.data.manifest import read_manifest
+from fli2moe.data.sample import Dataset
+
+_KINDS = {"builtin:words": "text", "builtin:patches": "image", "vector": "vector"}
+
+
+def load_dataset(config: DataConfig) -> Dataset:
+    """Reads the data set that a configuration's `data` section describes.
+
+    Raises:
+        InputError: when it cannot be read; names file, row, column and remedy.
+    """
+    columns = {name: m.column or name for name, m in config.modalities.items()}
+    if config.source == "enrico":
+        return read_enrico(config.path, modalities=tuple(columns))
+    return read_manifest(
+        config.path,
+        modalities=columns,
+        kinds={name: kind for name, m in config.modalities.items() if (kind := _kind(m))},
+        label_column=config.label_column,
+        id_column=config.id_column,
+        split_column=config.split_column,
+        label_separator=config.label_separator,
+        multilabel=config.labels == "multilabel",
+        classes=config.classes,
+        image_root=config.image_root,
+        allow_outside=config.allow_outside,
+    )
+
+
+def _kind(modality: ModalityConfig) -> str | None:
+    return modality.kind or _KINDS.get(modality.encoder)
