@@ -74,7 +74,7 @@ def _row(kind: str, scores: PairScores, r: int, planted: bool) -> list[Any]:
         None if np.isnan(error) else rounded(error),
         r + 1,
         int(scores.n_contexts[r]),
-        verdict(kind, value, error, against=against),
+        verdict(kind, value, error, pairs=len(scores), against=against),
         int(planted),
     ]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 
 SENTENCES = {
     "synergy.clear": "{a} matters together with {b}: the pair says more than its two parts.",
+    "synergy.maybe": "{a} may matter together with {b}; "
+    "the first of many pairs can reach this value by luck.",
     "synergy.unsure": "{a} may matter together with {b}; the error of this value is not known.",
     "synergy.substitutes": "{a} and {b} replace each other: "
     "together they say less than their two parts added up.",
@@ -17,13 +20,16 @@ SENTENCES = {
     "redundancy.clear": "{a} and {b} say the same: each is a backup for the other.",
     "redundancy.against": "{a} and {b} say the same, as evidence against this answer: "
     "each is a backup for the other.",
+    "redundancy.maybe": "{a} and {b} may say the same; "
+    "the first of many pairs can reach this value by luck.",
     "redundancy.unsure": "{a} and {b} may say the same; the error of this value is not known.",
     "redundancy.unclear": "No clear overlap between {a} and {b}: "
     "the value cannot be told apart from zero.",
 }
 """{kind.verdict: sentence}; the page puts the two players' names for {a} and {b}."""
 
-CLEAR_ERRORS = 2.0  # standard errors from zero from which a value is called clear
+POSSIBLE = 2.0  # standard errors from zero up to which a value says nothing
+LEVEL = 0.05  # chance that the largest of all pairs' values is called clear without a cause
 ZERO = 1e-9  # below this an exact value is rounding, not an interaction
 
 HEADS = {
@@ -57,23 +63,30 @@ def head_meaning(head: str) -> str:
     return "One head of the model."
 
 
-def verdict(kind: str, value: float, error: float, *, against: bool = False) -> str:
+def clear_errors(pairs: int) -> float:
+    """Returns how many standard errors from zero make one of so many pairs clear (Bonferroni)."""
+    return max(POSSIBLE, NormalDist().inv_cdf(1 - LEVEL / 2 / max(1, pairs)))
+
+
+def verdict(kind: str, value: float, error: float, *, pairs: int = 1, against: bool = False) -> str:
     """Returns the key of `SENTENCES` that a value and its standard error deserve.
 
     Args:
         kind: `synergy` (value is an SII) or `redundancy` (value is a redundancy gap).
         value: the score.
         error: its standard error; NaN where none is known, 0 where the value is exact.
+        pairs: how many pairs the shown ones were picked from.
         against: the shared evidence speaks against the target.
     """
     if math.isnan(value) or abs(value) <= ZERO:
         return f"{kind}.unclear"
     if math.isnan(error):
         return f"{kind}.unsure" if value > 0 else f"{kind}.unclear"
-    if abs(value) <= CLEAR_ERRORS * error:
-        return f"{kind}.unclear"
+    clear = abs(value) > clear_errors(pairs) * error
     if value < 0:
-        return "synergy.substitutes" if kind == "synergy" else "redundancy.unclear"
+        return "synergy.substitutes" if clear and kind == "synergy" else f"{kind}.unclear"
+    if not clear:
+        return f"{kind}.maybe" if value > POSSIBLE * error else f"{kind}.unclear"
     return "redundancy.against" if against and kind == "redundancy" else f"{kind}.clear"
 
 

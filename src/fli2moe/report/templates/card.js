@@ -16,8 +16,8 @@ function Card(data, home) {
       h("div", { class: "pictures" }, figures.filter((_, k) => isPicture(k))), overlay);
     side = h("div", { class: "side" });
     home.replaceChildren(h("article", { class: "card" }, heading(), choices(), h("div",
-      { class: "work" }, stage, side),
-    h("div", { class: "below" }, answers(data, view), experts(view)), details(view)));
+      { class: "work" }, stage, side,
+      h("div", { class: "below" }, answers(view), experts(view))), details(view)));
     listen();
     walk();
     update();
@@ -27,6 +27,11 @@ function Card(data, home) {
 
   function heading() {
     const says = data.predicted.length ? data.predicted : ["no label"];
+    const truth = () => {
+      if (data.labels.length < 2) return data.right ? null
+        : [" The true label is ", list(data.labels.length ? data.labels : ["none"]), "."];
+      return [" The true labels are ", data.right ? "the same" : list(data.labels), "."];
+    };
     const list = (names) => names.map((n, k) => [k > 0 && ", ", h("bdi", { class: "strong" }, n)]);
     const mark = data.right === null ? null
       : h("span", { class: `verdict ${data.right ? "right" : "wrong"}` },
@@ -34,8 +39,7 @@ function Card(data, home) {
     return h("header", { class: "card-head" }, h("div", null,
       h("h2", null, "Sample ", h("bdi", null, data.id)),
       h("p", null, "The model says ", list(says),
-        data.labels && [data.right ? ", and so does the label" : ". True: ",
-          !data.right && list(data.labels.length ? data.labels : ["no label"])], ".")), mark);
+        ".", data.labels && truth())), mark);
   }
 
   function choices() {
@@ -73,7 +77,7 @@ function Card(data, home) {
       }), meaning),
       h("div", { class: "sliders" },
         slide("count", "Pairs of each kind", 20, String),
-        slide("threshold", "Weakest shown", 100, (v) => `${v}%`),
+        slide("threshold", "Hide weaker than", 100, (v) => `${v}%`),
         check("shading", "Shading"),
         view.truth.length > 0 && check("truth", "Planted truth")));
   }
@@ -93,7 +97,7 @@ function Card(data, home) {
       tables[kind] = found;
       const shown = found.pairs.filter((p) => p.rank <= state.count
         && p.value >= (state.threshold / 100) * found.top);
-      drawn.push(...shown.filter((p) => p.clear));
+      drawn.push(...shown.filter((p) => p.possible));
       panels.push(pairPanel(view, kind, found, shown, data.inputs, view.heads));
     }
     if (!panels.length) panels.push(h("p", { class: "notice" }, "No pairs were measured."));
@@ -133,7 +137,7 @@ function Card(data, home) {
     if (typeof hot === "string") return all().filter((p) => p.key === hot);
     const own = drawn.filter(touching(hot));
     if (own.length) return own;
-    return Object.values(tables).map((t) => t.pairs.find(touching(hot))).filter((p) => p && p.clear);
+    return Object.values(tables).map((t) => t.pairs.find(touching(hot))).filter((p) => p && p.possible);
   }
 
   function light() {

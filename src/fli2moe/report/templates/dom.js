@@ -29,8 +29,13 @@ function figure(value, digits = 2) {
   return (value < 0 ? "−" : "") + (/e/.test(text) ? size.toExponential(1) : text);
 }
 const signed = (value) => (value > 0 ? "+" : "") + figure(value);
-const withError = (value, error) =>
-  signed(value) + (error === null ? "" : error === 0 ? " (exact)" : ` ± ${figure(error)}`);
+// As many digits as the error deserves, at least two.
+function withError(value, error) {
+  if (!error) return signed(value) + (error === 0 ? " (exact)" : "");
+  const digits = Math.min(6, Math.max(2, -Math.floor(Math.log10(error))));
+  return `${value > 0 ? "+" : value < 0 ? "−" : ""}${Math.abs(value).toFixed(digits)} ± `
+    + error.toFixed(digits);
+}
 
 function percent(p) {
   if (p === null || p === undefined) return "n/a";

@@ -15,7 +15,8 @@ function drawInput(input, part, view, spots, number) {
   const caption = h("figcaption", null, h("b", null, input.modality),
     input.modality !== what && input.kind !== "image" && h("span", null, ` · ${what}`),
     input.file && h("span", { class: "file" }, " · ", h("bdi", null, input.file)));
-  return h("figure", { class: `input ${input.kind}` }, caption,
+  const long = part.pieces && part.pieces.reduce((n, piece) => n + piece[0].length, 0) > 320;
+  return h("figure", { class: `input ${input.kind}${long ? " long" : ""}` }, caption,
     draw(input, part, view, spots, number), homeless(part, view, spots));
 }
 
@@ -64,15 +65,14 @@ function drawPicture(input, part, view, spots, number) {
   }
   for (const place of part.causes) overlay.append(box(place, "truth back"), box(place, "truth"));
   const longest = Math.max(width, height);
-  const frame = h("div", { class: "frame", "--ratio": width / height,
-    "--wide": Math.min(1, width / height) }, overlay);
+  const frame = h("div", { class: "frame", "--ratio": width / height }, overlay);
   if (input.picture) {
     frame.prepend(h("img", { src: input.picture, alt: `${input.modality} of this sample`,
       class: longest < 200 ? "small" : null }));
   } else {
     frame.classList.add("missing");
   }
-  return h("div", { class: "picture" }, frame,
+  return h("div", { class: "picture", "--wide": Math.max(0.2, Math.min(1, width / height)) }, frame,
     input.problem && h("p", { class: "notice" }, "The picture cannot be shown: ",
       h("bdi", null, input.problem)));
 }
@@ -120,8 +120,13 @@ function chip(view, index, inputs) {
   const left = Math.min(...boxes.map((b) => b[1])), top = Math.min(...boxes.map((b) => b[2]));
   const right = Math.max(...boxes.map((b) => b[3])), bottom = Math.max(...boxes.map((b) => b[4]));
   const [width, height] = input.size;
+  // A small patch alone is often a blank: show at least a third of the picture's width around it.
+  const small = right - left < width / 5;
+  const side = Math.max(right - left, bottom - top, small ? width / 3 : 0);
   return h("span", { class: "name" }, "the ", s("svg", { class: "crop", "aria-hidden": "true",
-    viewBox: `${left} ${top} ${right - left} ${bottom - top}` },
+    viewBox: `${(left + right - side) / 2} ${(top + bottom - side) / 2} ${side} ${side}` },
   s("image", { href: input.picture, width, height, preserveAspectRatio: "none",
-    class: Math.max(width, height) < 200 ? "small" : null })), ` ${label}`);
+    class: Math.max(width, height) < 200 ? "small" : null }),
+  small && box([left, top, right, bottom], "crop-mark back"),
+  small && box([left, top, right, bottom], "crop-mark")), ` ${label}`);
 }

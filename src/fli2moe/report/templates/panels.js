@@ -5,7 +5,7 @@ const KINDS = {
   redundancy: { title: "Redundancy", lead: "say the same", none: "No clear redundancy: no two "
     + "parts were found to say the same." },
 };
-const CLEAR = /\.(clear|against|unsure)$/;
+const CLEAR = /\.(clear|against)$/, POSSIBLE = /\.(clear|against|maybe|unsure)$/;
 
 function pairsOf(view, kind, head) {
   const tables = view.pairs[kind] || {};
@@ -16,7 +16,8 @@ function pairsOf(view, kind, head) {
   const top = Math.max(1e-12, ...table.rows.map((r) => Math.abs(r[2])));
   const pairs = table.rows.map(([first, second, value, error, rank, contexts, verdict, planted]) =>
     ({ kind, first, second, value, error, rank, contexts, verdict, planted: Boolean(planted),
-      clear: CLEAR.test(verdict), key: `${kind}:${first}:${second}`,
+      clear: CLEAR.test(verdict), possible: POSSIBLE.test(verdict),
+      key: `${kind}:${first}:${second}`,
       size: Math.abs(value) / top }));
   return { head: shown, total: table.total, planted: table.planted, pairs, top };
 }
@@ -48,7 +49,11 @@ function pairPanel(view, kind, found, shown, inputs, heads) {
   const swaps = found.pairs.filter((p) => p.verdict === "synergy.substitutes");
   const by = heads.find((x) => x[0] === found.head);
   return h("section", { class: `pairs ${kind}` },
-    h("h3", null, words.title, " ", h("small", null, words.lead)),
+    h("h3", null, s("svg", { class: "key", viewBox: "0 0 50 20", "aria-hidden": "true" },
+      s("path", { class: `line ${kind}`, d: "M11 10H39" }),
+      s("circle", { class: `end ${kind}`, cx: 6, cy: 10, r: 4.5 }),
+      s("circle", { class: `end ${kind}`, cx: 44, cy: 10, r: 4.5 })),
+    words.title, h("small", null, words.lead)),
     h("p", { class: "quiet" }, found.total ? `read on ${by ? by[1].toLowerCase() : found.head}, `
       + `best of ${found.total} pairs` : "No pair was measured."),
     found.total > 0 && !clear && h("p", { class: "notice" }, words.none),
@@ -78,12 +83,12 @@ function truthPanel(view, tables, inputs) {
     }));
 }
 
-function answers(card, view) {
+function answers(view) {
   return h("section", { class: "answers" }, h("h3", null, "What the model answers"),
     h("ul", { class: "rows" }, view.bars.map(([name, p, target, truth]) =>
       h("li", { class: target ? "target" : null },
         h("span", { class: "label" }, h("bdi", null, name),
-          target ? h("small", null, "explained here") : null,
+          target ? h("small", null, "explained") : null,
           truth ? h("small", { class: "true" }, "true") : null),
         bar(p, "probability"), h("span", { class: "amount" }, percent(p))))),
     view.hidden_classes > 0 && h("p", { class: "quiet" },
@@ -93,8 +98,8 @@ function answers(card, view) {
 function experts(view) {
   if (view.experts.length < 2) return null;
   return h("section", { class: "experts" }, h("h3", null, "Which experts spoke"),
-    h("p", { class: "quiet" }, h("span", { class: "dot weight" }), "weight given by the router ",
-      h("span", { class: "dot share" }), "share of the answer that came of it"),
+    h("p", { class: "quiet" }, h("span", { class: "dot weight" }), "router weight ",
+      h("span", { class: "dot share" }), "share of the answer"),
     h("ul", { class: "rows" }, view.experts.map(([name, weight, share]) =>
       h("li", null, h("span", { class: "label" }, name),
         h("span", { class: "two" }, bar(weight, "weight"), share !== null && bar(share, "share")),

@@ -1,9 +1,11 @@
 """Explanations made by hand: a picture of shapes with a caption, and odder inputs."""
 
+import json
 import random
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -13,6 +15,7 @@ from fli2moe.explain.explanation import Explanation, TokenScores
 from fli2moe.explain.scores import PairScores
 from fli2moe.tokens import Player
 
+EVIL = "<script>document.title='pwned'</script></script><img src=x onerror=alert(1)>\"'{{7*7}}"
 HEADS = ("mixture", "unique_text", "unique_image", "synergy", "redundancy")
 CLASSES = ("colour match", "sunny day", "a dog", "a star")
 CAPTION = "a red dog plays in the sunny garden near the old gate"
@@ -202,3 +205,9 @@ def text_only(text: str, name: str = "text-1", **changes: object) -> tuple[Expla
         labels=("yes",),
     )  # fmt: skip
     return replace(explanation, **changes), Sample(name, {"text": text}, ("yes",))  # type: ignore[arg-type]
+
+
+def page_data(html: str) -> list[dict[str, Any]]:
+    """The cards' JSON values, as the page's script reads them."""
+    found = re.findall(r'<script type="application/json" id="data-\d+">(.*?)</script>', html, re.S)
+    return [json.loads(text) for text in found]

@@ -1,0 +1,183 @@
+"""The page in a real browser: it works, it is quiet, and it asks nobody for anything."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from report_made import EVIL, draw_shapes, other_target, shapes, text_only
+
+from fli2moe import report
+from fli2moe.data.sample import Sample
+
+pytestmark = pytest.mark.browser
+WIDTHS = (1280, 800, 390)
+
+
+@pytest.fixture
+def page_path(tmp_path: Path) -> Path:
+    first, sample = shapes(tmp_path)
+    second, other = shapes(tmp_path, "shapes-0002", 2)
+    table = {"columns": ["a long column name"] * 6, "rows": [[0.5] * 6], "note": "n"}
+    return report.write(
+        [first, other_target(first), second],
+        [sample, other],
+        tmp_path / "report.html",
+        metrics={"Accuracy": table},
+    )
+
+
+def weights(page: Any) -> list[str]:
+    return page.evaluate(
+        "[...document.querySelectorAll('[data-player]')]"
+        ".map(e => e.style.getPropertyValue('--weight'))"
+    )
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_quiet_alone_and_not_wider_than_the_screen(
+    visit: Any, page_path: Path, width: int, scheme: str
+) -> None:
+    opened = visit(page_path, width=width, scheme=scheme)
+    assert opened.complaints == []
+    assert opened.requests[0].startswith("file:")
+    assert all(r.startswith("data:") for r in opened.requests[1:])
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    picture = Image.open(io.BytesIO(opened.page.screenshot())).convert("L")
+    darkest, brightest = picture.getextrema()
+    assert brightest - darkest > 100
+    ground = picture.getpixel((2, 2))
+    assert ground > 200 if scheme == "light" else ground < 60
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_curves_end_on_their_word_and_patch(visit: Any, page_path: Path, width: int) -> None:
+    page = visit(page_path, width=width).page
+    misses = page.evaluate("""() => {
+      const misses = [];
+      for (const curve of document.querySelectorAll('.curve')) {
+        const ends = curve.querySelectorAll('.end');
+        [curve.dataset.first, curve.dataset.second].forEach((player, k) => {
+          const r = ends[k].getBoundingClientRect();
+          const x = (r.left + r.right) / 2, y = (r.top + r.bottom) / 2;
+          const hit = [...document.querySelectorAll(`[data-player="${player}"]`)].some((e) => {
+            const b = e.getBoundingClientRect();
+            return x >= b.left && x <= b.right && y >= b.top && y <= b.bottom;
+          });
+          if (!hit) misses.push([player, x, y]);
+        });
+      }
+      return misses;
+    }""")
+    assert page.locator(".curve").count() >= 2
+    assert misses == []
+
+
+def test_the_slider_changes_the_number_of_curves(visit: Any, page_path: Path) -> None:
+    page = visit(page_path).page
+    count = page.locator(".curve").count()
+    assert count == 5  # three clear synergies, two clear redundancies
+    slider = page.locator("input[name=count]")
+    slider.focus()
+    slider.press("Home")
+    assert page.locator(".curve").count() == 0
+    slider.press("ArrowRight")
+    assert page.locator(".curve").count() == 2
+    assert page.locator(".pair.synergy:visible").count() == 1
+    page.locator("input[name=threshold]").fill("100")
+    assert page.locator(".curve").count() == 2  # the strongest stays
+
+
+def test_hover_and_focus_light_the_partners(visit: Any, page_path: Path) -> None:
+    page = visit(page_path).page
+    red = page.locator(".word", has_text="red")
+    red.hover()
+    assert page.locator("#tip").is_visible()
+    assert "+1.84" in page.locator("#tip").inner_text()
+    assert "rank 1 of 192" in page.locator("#tip").inner_text()
+    partners = page.evaluate(
+        "[...document.querySelectorAll('.patch.partner')].map(e => e.getAttribute('aria-label'))"
+    )
+    assert any(label.startswith("patch at the middle right") for label in partners)
+    page.mouse.move(5, 5)
+    assert not page.locator("#tip").is_visible()
+    assert page.locator(".partner").count() == 0
+    page.locator("button.pair.redundancy").first.focus()
+    assert page.locator(".word.partner").inner_text() == "sunny"
+    assert page.locator(".curve.on").get_attribute("data-pair").startswith("redundancy:")
+
+
+def test_arrow_keys_walk_over_words_and_patches(visit: Any, page_path: Path) -> None:
+    page = visit(page_path).page
+    page.locator(".word").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.textContent") == "red"
+    assert page.locator(".word.hot").inner_text() == "red"
+    page.locator(".patch").first.focus()
+    page.keyboard.press("ArrowDown")
+    label = page.evaluate("document.activeElement.getAttribute('aria-label')")
+    assert label.startswith("patch at the middle left")
+
+
+def test_the_head_chooser_changes_the_shading(visit: Any, page_path: Path) -> None:
+    page = visit(page_path).page
+    before = weights(page)
+    page.locator("input[name=head][value=redundancy]").check()
+    assert weights(page) != before
+    assert max(map(float, weights(page))) == 1.0
+    assert "read on mixture" in page.locator(".pairs.synergy").inner_text()
+    assert "read on redundancy" in page.locator(".pairs.redundancy").inner_text()
+
+
+def test_another_target_and_another_sample(visit: Any, page_path: Path) -> None:
+    page = visit(page_path).page
+    page.locator("input[name=target][value='1']").check()
+    assert "No clear synergy" in page.locator(".pairs.synergy").inner_text()
+    assert "the planted pair is first" in page.locator(".truth-panel").inner_text()
+    page.keyboard.press("Escape")
+    page.locator("#gallery a").nth(1).click()
+    page.wait_for_selector("h2:has-text('shapes-0002')")
+    page.keyboard.press("k")
+    page.wait_for_selector("h2:has-text('shapes-0001')")
+
+
+def test_injected_script_does_not_run(visit: Any, tmp_path: Path) -> None:
+    path = draw_shapes(tmp_path / "<img src=x onerror=alert(1)>.png")
+    explanation, sample = shapes(tmp_path)
+    explanation = replace(
+        explanation,
+        sample_id=EVIL,
+        target=EVIL,
+        classes=(EVIL, *explanation.classes[1:]),
+        labels=(EVIL,),
+        notes=(EVIL,),
+    )
+    sample = Sample(EVIL, {"text": sample.inputs["text"], "image": path}, (EVIL,))
+    plain, plain_sample = text_only(EVIL, "javascript:alert(1)")
+    opened = visit(
+        report.write(
+            [explanation, plain], [sample, plain_sample], tmp_path / "evil.html", title="T"
+        )
+    )
+    page = opened.page
+    for player in page.locator(".word").all()[:3]:
+        player.hover()
+    page.locator("#gallery a").nth(1).click()
+    page.wait_for_selector("h2:has-text('javascript')")
+    assert page.locator(".running").inner_text() == EVIL
+    assert page.title() == "T"
+    assert page.locator("img[src=x]").count() == 0
+    assert opened.complaints == []
+    assert all(r.startswith(("file:", "data:")) for r in opened.requests)
+
+
+def test_it_prints(visit: Any, page_path: Path) -> None:
+    opened = visit(page_path)
+    printed = opened.page.pdf(print_background=True)
+    assert printed.startswith(b"%PDF")
+    opened.page.emulate_media(media="print")
+    assert not opened.page.locator(".controls").is_visible()
+    assert opened.complaints == []
