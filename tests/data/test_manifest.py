@@ -76,7 +76,7 @@ def test_vectors_are_told_by_their_suffix(folder):
 
 def test_most_values_decide_the_kind_so_that_a_typo_is_a_fault(folder, fault):
     path = folder.write(folder.rows(image="pictures/2.pgn"))
-    fault(lambda: read_manifest(path), where=["line 4", "'image'"], remedy=["2.png"])
+    fault(lambda: read_manifest(path), where=["line 4", "'image'"], remedy=["'pictures/2.png'"])
 
 
 ROW_FAULTS = {

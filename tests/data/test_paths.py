@@ -32,7 +32,7 @@ REFUSED = {
 REMEDIES = {
     **dict.fromkeys(("parent", "hidden parent", "absolute"), "allow paths outside the image root"),
     "long name": "check the name",
-    "missing": "did you mean '2.png'",
+    "missing": "did you mean 'pictures/2.png'",
 }
 
 

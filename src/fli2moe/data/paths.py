@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from fli2moe.data.problems import RowFaults, shown
@@ -43,6 +45,10 @@ class PathRules:
     allow_outside: bool = False
     _listings: dict[Path, dict[str, str]] = field(default_factory=dict, repr=False, compare=False)
 
+    @cached_property
+    def _resolved_root(self) -> Path:
+        return self.root.resolve()
+
     def resolve(self, value: str, column: str, faults: RowFaults) -> Path | None:
         """Returns the file that `value` names, or None after reporting why it cannot be used."""
         remedy = f"write a path relative to {self.root}"
@@ -68,8 +74,8 @@ class PathRules:
             if not self.allow_outside:
                 if Path(value).is_absolute():
                     return f"an absolute path {name}", remedy
-                if not path.resolve().is_relative_to(self.root.resolve()):
-                    return f"a path outside {name}", remedy
+                if not path.resolve().is_relative_to(self._resolved_root):
+                    return f"{name} lies outside the image root", remedy
             if path.is_file():
                 return None
             if path.is_dir():
@@ -82,12 +88,14 @@ class PathRules:
             return f"{error.strerror or error}: {name}", "check the name and its permissions"
         except RuntimeError:  # what resolve() raises for links that point at each other
             return f"a loop of links {name}", "mend the links"
-        return f"no such file {name}", self._near(path)
+        return f"no such file {name}", self._near(value, path)
 
-    def _near(self, path: Path) -> str:
+    def _near(self, value: str, path: Path) -> str:
         folder = path.parent
         if folder not in self._listings:
-            names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+            names: list[str] = []
+            with suppress(OSError):  # no such folder, or not to be listed
+                names.extend(p.name for p in folder.iterdir())
             self._listings[folder] = {_folded(name): name for name in sorted(names)}
         names_by_fold = self._listings[folder]
         match = names_by_fold.get(_folded(path.name))
@@ -95,7 +103,7 @@ class PathRules:
             match = closest(path.name, names_by_fold.values())
         if match is None:
             return "add the file or correct the path"
-        return f"did you mean {match!r}?"
+        return f"did you mean {str(Path(value).with_name(match))!r}?"
 
 
 def _folded(name: str) -> str:

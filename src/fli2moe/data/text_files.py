@@ -116,7 +116,9 @@ def jsonl_records(path: Path, report: Sink) -> Iterator[tuple[int, Sequence[str]
             faults(None, str(error), "each key once, and JSON values", "mend the line")
             continue
         except (ValueError, RecursionError) as error:
-            faults(None, f"not JSON ({error})", "one JSON object a line", "mend the line")
+            faults(
+                None, f"not JSON ({_json_reason(error)})", "one JSON object a line", "mend the line"
+            )
             continue
         if not isinstance(row, dict):
             kind = type(row).__name__
@@ -134,6 +136,13 @@ def jsonl_records(path: Path, report: Sink) -> Iterator[tuple[int, Sequence[str]
             faults(None, found, "the keys of the first line", remedy)
             continue
         yield number, [as_text(row[column]) for column in columns]
+
+
+def _json_reason(error: Exception) -> str:
+    # Its own message counts lines within the one line it saw.
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} at character {error.pos + 1}"
+    return "too deep" if isinstance(error, RecursionError) else str(error)
 
 
 def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
