@@ -14,25 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fli2moe.errors import InputError, closest
 from fli2moe.presets import PRESETS
+from fli2moe.yaml_file import read_yaml
 
 
 class Strict(BaseModel):
     """Base of every section: no unknown keys, no changes after construction."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class DataConfig(Strict):
-    """Where the samples come from."""
-
-    source: Literal["manifest", "enrico"] = Field("manifest", description="layout of the data")
-    path: str = Field(description="manifest file or data folder, relative to the config file")
-    id_column: str = Field("id", description="column of the sample's id")
-    label_column: str = Field("label", description="column of the label")
-    split_column: str = Field("split", description="column with train, val or test")
-    label_separator: str = Field("|", description="between several labels of one row")
-    image_root: str | None = Field(None, description="folder that picture paths are relative to")
-    allow_outside: bool = Field(False, description="allow pictures outside the image root")
 
 
 class ModalityConfig(Strict):
@@ -55,12 +43,22 @@ class ModalityConfig(Strict):
     )
 
 
-class TaskConfig(Strict):
-    """What is predicted."""
+class DataConfig(Strict):
+    """Where the samples come from."""
 
-    kind: Literal["multiclass", "multilabel"] = Field("multiclass", description="kind of labels")
-    classes: list[str] | None = Field(None, description="class names; those of the data by default")
-    class_weights: Literal["none", "balanced"] = Field("none", description="weights in the loss")
+    source: Literal["manifest", "enrico"] = Field("manifest", description="layout of the data")
+    path: str = Field(description="manifest file or data folder, relative to the config file")
+    id_column: str = Field("id", description="column of the sample's id")
+    label_column: str = Field("label", description="column of the label")
+    split_column: str = Field("split", description="column with train, val or test")
+    label_separator: str = Field("|", description="between several labels of one row")
+    image_root: str | None = Field(None, description="folder that picture paths are relative to")
+    allow_outside: bool = Field(False, description="allow pictures outside the image root")
+    labels: Literal["multiclass", "multilabel"] = Field("multiclass", description="kind of labels")
+    classes: tuple[str, ...] | None = Field(
+        None, description="class names in the model's order; the training labels by default"
+    )
+    modalities: dict[str, ModalityConfig] = Field(description="{name: where and which encoder}")
 
 
 class RouterConfig(Strict):
@@ -134,6 +132,7 @@ class TrainingConfig(Strict):
         le=1,
         description="share of samples whose tokens are hidden at random by the baseline",
     )
+    class_weights: Literal["none", "balanced"] = Field("none", description="weights in the loss")
     precision: Literal["32", "bf16-mixed", "16-mixed"] = Field("32", description="precision")
 
 
@@ -174,8 +173,6 @@ class Config(Strict):
     preset: Literal["paper", "small", "demo"] = Field("paper", description="defaults to start from")
     seed: int = Field(0, ge=0, description="of everything random")
     data: DataConfig
-    modalities: dict[str, ModalityConfig] = Field(description="{name: where and which encoder}")
-    task: TaskConfig = Field(default_factory=TaskConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     losses: LossConfig = Field(default_factory=LossConfig)
     training: TrainingConfig = Field(default_factory=TrainingConfig)
@@ -197,11 +194,13 @@ class Config(Strict):
             raise InputError(f"{where}: preset", f"{preset!r}", f"one of {names}", remedy)
         merged = _merge(PRESETS[preset], data)
         shared = merged.pop("modality", {})  # a preset's defaults for every modality
-        if isinstance(merged.get("modalities"), dict):
-            merged["modalities"] = {
+        source = merged.get("data")
+        if isinstance(source, Mapping) and isinstance(source.get("modalities"), Mapping):
+            modalities = {
                 name: _merge(shared, value) if isinstance(value, Mapping) else value
-                for name, value in merged["modalities"].items()
+                for name, value in source["modalities"].items()
             }
+            merged["data"] = {**source, "modalities": modalities}
         try:
             return Config.model_validate(merged)
         except ValidationError as error:
@@ -243,50 +242,13 @@ class Config(Strict):
         data = self.model_dump()
         data["data"]["path"] = absolute(self.data.path)
         data["data"]["image_root"] = absolute(self.data.image_root)
-        for name, modality in self.modalities.items():
-            data["modalities"][name]["encoder"] = encoder(modality.encoder)
+        for name, modality in self.data.modalities.items():
+            data["data"]["modalities"][name]["encoder"] = encoder(modality.encoder)
         return Config.model_validate(data)
 
     def to_yaml(self) -> str:
         """Returns the whole configuration, every value written out, as YAML."""
-        return yaml.safe_dump(self.model_dump(), sort_keys=False, allow_unicode=True)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice."""
-
-
-def _mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-    for key, (key_node, _) in zip(keys, node.value, strict=True):
-        if keys.count(key) > 1:
-            line = key_node.start_mark.line + 1
-            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} twice, line {line}")
-    loader.flatten_mapping(node)
-    return dict(loader.construct_pairs(node, deep=True))
-
-
-_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:map", _mapping)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML mapping with the safe loader; a key given twice is an error.
-
-    Raises:
-        InputError: when the file is missing, is no YAML, or is no mapping.
-    """
-    if not path.is_file():
-        siblings = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
-        match = closest(path.name, siblings)
-        remedy = f"did you mean {match}?" if match else "check the path"
-        raise InputError(str(path), "no such file", "a YAML configuration", remedy)
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(str(path), f"not valid YAML: {error}", "a YAML mapping") from None
-    if not isinstance(data, dict):
-        raise InputError(str(path), f"{type(data).__name__} at the top", "a YAML mapping")
-    return data
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,4 +84,4 @@ def noisy_latents(
         copies[m] = [noise if i == j else projected[m] for j in range(len(names))]
     stacked = {m: torch.cat(copies[m]) for m in names}  # (M * B, T, H)
     latents = model.latents(stacked, {m: masks[m].repeat(len(names), 1) for m in names})
-    return dict(zip(names, latents.split(batch), strict=True))
+    return dict(zip(names, torch.split(latents, batch), strict=True))

@@ -134,3 +134,48 @@ class Task:
         count = torch.bincount(target, minlength=len(self.classes)).float()
         balanced = len(target) / (len(self.classes) * count.clamp_min(1))
         return torch.where(count > 0, balanced, 1.0)
+
+    def metrics(self, logits: Tensor, target: Tensor) -> dict[str, float | None]:
+        """Returns accuracy, micro and macro F1 and macro AUROC; None where it is not defined.
+
+        Args:
+            logits: (B, C), finite.
+            target: as `encode` returns it.
+
+        Accuracy of multi-label is the mean over labels. Macro F1 is over the classes that occur
+        in `target`; AUROC over those that occur in some samples and not in all.
+
+        Raises:
+            InputError: when there are no samples or logits are not finite.
+        """
+        from torchmetrics.functional.classification import (
+            binary_auroc,
+            multiclass_f1_score,
+            multilabel_f1_score,
+        )
+
+        if not len(logits) or not bool(torch.isfinite(logits).all()):
+            found = "no samples" if not len(logits) else "NaN or infinite logits"
+            raise InputError("metrics", found, "finite logits of at least one sample")
+        size = len(self.classes)
+        predicted = self.predict(logits)
+        if self.multilabel:
+            truth = target.bool()
+            correct = (predicted == truth).float().mean()
+            micro = multilabel_f1_score(predicted, truth.int(), size, average="micro")
+            each = multilabel_f1_score(predicted, truth.int(), size, average="none")
+        else:
+            truth = F.one_hot(target, size).bool()
+            correct = (predicted == target).float().mean()
+            micro = multiclass_f1_score(predicted, target, size, average="micro")
+            each = multiclass_f1_score(predicted, target, size, average="none")
+        occurs, always = truth.any(0), truth.all(0)
+        ranked = (occurs & ~always).nonzero()[:, 0].tolist()
+        probabilities = self.probabilities(logits)
+        areas = [float(binary_auroc(probabilities[:, c], truth[:, c].int())) for c in ranked]
+        return {
+            "accuracy": float(correct),
+            "micro_f1": float(micro),
+            "macro_f1": float(each[occurs].mean()) if bool(occurs.any()) else None,
+            "auroc": sum(areas) / len(areas) if areas else None,
+        }

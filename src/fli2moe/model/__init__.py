@@ -8,6 +8,7 @@ from fli2moe.model.models import (
     build_model,
     parameter_count,
 )
+from fli2moe.model.modes import undisturbed
 from fli2moe.model.output import MoEOutput
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "expert_names",
     "masks_of",
     "parameter_count",
+    "undisturbed",
 ]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fli2moe.config import ModelConfig
 from fli2moe.errors import InputError
 from fli2moe.model.bank import BankOutput, ExpertBank, ExpertLinear
 from fli2moe.model.inputs import Positions, Projection, check_batch, masked_mean
@@ -25,10 +26,7 @@ class FusionTransformer(nn.Module):
         widths: {modality: D}, in the order of the sequence.
         classes: C.
         experts: names of the experts; more than one needs a router.
-        hidden, layers, heads, feed_forward, dropout: of each expert; `feed_forward` is a multiple
-            of `hidden`.
-        positions, max_positions: see `Positions`.
-        input_dropout: on the projected tokens.
+        config: sizes, positions and dropout of each expert.
         router: weighs the experts; None gives a single expert the weight 1.
 
     Raises:
@@ -40,15 +38,7 @@ class FusionTransformer(nn.Module):
         widths: Mapping[str, int],
         classes: int,
         experts: Sequence[str],
-        *,
-        hidden: int = 256,
-        layers: int = 2,
-        heads: int = 4,
-        feed_forward: int = 2,
-        dropout: float = 0.5,
-        input_dropout: float = 0.0,
-        positions: str = "sinusoidal",
-        max_positions: int = 512,
+        config: ModelConfig,
         router: Router | None = None,
     ) -> None:
         super().__init__()
@@ -57,18 +47,18 @@ class FusionTransformer(nn.Module):
             raise InputError("model", found, "at least two: interactions need a partner")
         if len(experts) > 1 and router is None:
             raise InputError("model", f"{len(experts)} experts and no router", "a router")
-        self.widths = dict(widths)
-        self.experts = tuple(experts)
-        self.hidden, self.classes, self.input_dropout = hidden, classes, input_dropout
+        hidden = config.hidden
+        self.widths, self.experts = dict(widths), tuple(experts)
+        self.hidden, self.classes, self.input_dropout = hidden, classes, config.input_dropout
         self.projections = nn.ModuleDict({m: Projection(d, hidden) for m, d in widths.items()})
-        self.positions = Positions(self.modalities, hidden, positions, max_positions)
+        self.positions = Positions(self.modalities, hidden, config.positions, config.max_positions)
         self.bank = ExpertBank(
             experts=len(experts),
             width=hidden,
-            layers=layers,
-            heads=heads,
-            feed_forward=feed_forward * hidden,
-            dropout=dropout,
+            layers=config.layers,
+            heads=config.heads,
+            feed_forward=config.feed_forward * hidden,
+            dropout=config.dropout,
         )
         self.classifier = ExpertLinear(len(experts), len(widths) * hidden, classes)
         self.router = router
@@ -82,6 +72,12 @@ class FusionTransformer(nn.Module):
     def heads(self) -> tuple[str, ...]:
         """What can be explained: `mixture`, then the experts when there are several."""
         return (MIXTURE, *self.experts) if len(self.experts) > 1 else (MIXTURE,)
+
+    def standardise(self, modality: str, mean: Tensor, deviation: Tensor) -> None:
+        """Stores the training set's channel mean and deviation (D,) of one modality."""
+        projection = self.projections[modality]
+        assert isinstance(projection, Projection)  # for the type checker
+        projection.set_statistics(mean, deviation)
 
     def forward(self, batch: TokenBatch, *, attention: bool = False) -> MoEOutput:
         """Runs the model on features; attention maps are returned on request."""

@@ -85,7 +85,8 @@ class Positions(nn.Module):
                 f"at most {self.longest}",
                 "raise model.max_positions or use positions: sinusoidal",
             )
-        return self.table[modality][:length]
+        table: Tensor = self.table[modality]
+        return table[:length]
 
 
 def sinusoidal(length: int, width: int) -> Tensor:

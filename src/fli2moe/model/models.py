@@ -24,14 +24,14 @@ class FLI2MoE(FusionTransformer):
     def __init__(self, widths: Mapping[str, int], classes: int, config: ModelConfig) -> None:
         experts = expert_names(tuple(widths))
         router = Router(len(widths) * config.hidden, len(experts), **config.router.model_dump())
-        super().__init__(widths, classes, experts, router=router, **_sizes(config))
+        super().__init__(widths, classes, experts, config, router)
 
 
 class DenseTransformer(FusionTransformer):
     """The paper's baseline: the same encoders and one transformer, no experts (E = 1)."""
 
     def __init__(self, widths: Mapping[str, int], classes: int, config: ModelConfig) -> None:
-        super().__init__(widths, classes, ("dense",), router=None, **_sizes(config))
+        super().__init__(widths, classes, ("dense",), config)
 
 
 MODELS: dict[str, Callable[[Mapping[str, int], int, ModelConfig], FusionTransformer]] = {
@@ -54,8 +54,3 @@ def build_model(config: ModelConfig, widths: Mapping[str, int], classes: int) ->
 def parameter_count(model: nn.Module) -> int:
     """Returns the number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
-def _sizes(config: ModelConfig) -> dict[str, int | float | str]:
-    names = ("hidden", "layers", "heads", "feed_forward", "dropout", "input_dropout")
-    return {n: getattr(config, n) for n in (*names, "positions", "max_positions")}
