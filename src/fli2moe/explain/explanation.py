@@ -136,7 +136,7 @@ class Explanation:
             raise InputError("explanation", f"unknown field {name!r}", match or FORMAT)
         try:
             return _build(data)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise InputError("explanation", f"broken: {error!r}", f"JSON {FORMAT}") from None
 
 

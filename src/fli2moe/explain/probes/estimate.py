@@ -119,13 +119,15 @@ def _request(
     if budget < 1:
         raise InputError("budget", f"{budget} evaluations", "at least 1")
     wanted = asked_pairs(game, pairs)
-    if game.heads_known and heads is not None:  # a wrong name is found before anything is spent
+    if isinstance(heads, str) or (heads is not None and not heads):
+        raise InputError("heads", repr(heads), "a sequence of at least one head name")
+    if game.heads_known:  # a wrong name is found before anything is spent
         asked_heads(game, heads)
     reason = "asked for"
     if method == "auto":
         method, reason = choose_method(game.n_players, budget, contexts)
     names = None if heads is None else tuple(heads)
-    return Request(method, reason, wanted, contexts, budget, seed, names)
+    return Request(method, reason, wanted, contexts, int(budget), int(seed), names)
 
 
 def _exact(game: TokenGame, request: Request) -> Interactions:

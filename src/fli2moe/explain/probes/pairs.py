@@ -57,12 +57,10 @@ def asked_heads(game: TokenGame, heads: Sequence[str] | None) -> tuple[str, ...]
     """Returns the heads asked for; None means all, the game's own first.
 
     Raises:
-        InputError: an unknown head, or none.
+        InputError: an unknown head.
     """
     if heads is None:
         return (game.head, *(h for h in game.head_names if h != game.head))
-    if isinstance(heads, str) or not heads:
-        raise InputError("heads", repr(heads), "a sequence of at least one head name")
     for head in heads:
         if head not in game.head_names:
             raise unknown_name("heads", "head", head, game.head_names)
