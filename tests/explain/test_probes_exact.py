@@ -94,6 +94,16 @@ def test_exact_sii_agrees_with_shapiq(n):
         assert value == pytest.approx(theirs[(int(i), int(j))], abs=1e-9)
 
 
+def test_a_game_can_be_handed_to_a_shapiq_approximator():
+    shapiq = pytest.importorskip("shapiq")
+    game = halves(moebius({(0, 3): 1.0, (1, 4): -2.0, (2,): 1.0}))
+    approximator = shapiq.InconsistentKernelSHAPIQ(n=6, max_order=2, index="SII", random_state=0)
+    theirs = approximator.approximate(budget=64, game=game)
+    ours = exact_interactions(game).sii
+    for i, j, value in zip(ours.first, ours.second, ours.value, strict=True):
+        assert theirs[(int(i), int(j))] == pytest.approx(value, abs=1e-6)
+
+
 terms = st.dictionaries(
     st.sets(st.integers(0, 5), min_size=1).map(lambda s: tuple(sorted(s))),
     st.floats(-3, 3, allow_nan=False),
