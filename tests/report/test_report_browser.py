@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from report_made import EVIL, draw_shapes, other_target, shapes, text_only
@@ -172,6 +173,37 @@ def test_injected_script_does_not_run(visit: Any, tmp_path: Path) -> None:
     assert page.locator("img[src=x]").count() == 0
     assert opened.complaints == []
     assert all(r.startswith(("file:", "data:")) for r in opened.requests)
+
+
+def test_an_unreadable_picture_and_missing_errors_still_draw(visit: Any, tmp_path: Path) -> None:
+    explanation, sample = shapes(tmp_path)
+    Path(sample.inputs["image"]).unlink()
+    scores = explanation.pairs["synergy"]
+    pairs = {"synergy": replace(scores, standard_error=np.full(len(scores), np.nan))}
+    opened = visit(
+        report.write([replace(explanation, pairs=pairs)], [sample], tmp_path / "report.html")
+    )
+    assert "cannot be shown" in opened.page.locator(".picture").inner_text()
+    assert "not known" in opened.page.locator(".pairs.synergy").inner_text()
+    assert opened.page.locator(".curve").count() == 3
+    assert opened.complaints == []
+
+
+@pytest.mark.parametrize("text", ["", "just two"])
+def test_a_text_without_pairs(visit: Any, tmp_path: Path, text: str) -> None:
+    explanation, sample = text_only(text)
+    opened = visit(report.write([explanation], [sample], tmp_path / "report.html"))
+    assert "No pairs were measured" in opened.page.locator(".side").inner_text()
+    assert opened.page.locator(".word").count() == len(text.split())
+    assert opened.page.locator(".experts").count() == 0  # a dense model has none to compare
+    assert opened.complaints == []
+
+
+def test_right_to_left_text_keeps_its_order(visit: Any, tmp_path: Path) -> None:
+    explanation, sample = text_only("שלום עולם")
+    page = visit(report.write([explanation], [sample], tmp_path / "report.html")).page
+    first, second = (page.locator(".word").nth(k).bounding_box() for k in (0, 1))
+    assert first["x"] > second["x"]
 
 
 def test_it_prints(visit: Any, page_path: Path) -> None:

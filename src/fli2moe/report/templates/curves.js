@@ -50,9 +50,10 @@ function drawCurves(stage, overlay, pairs, spots) {
   drawable.sort((p, q) => places.get(p.first).x + places.get(p.second).x
     - places.get(q.first).x - places.get(q.second).x || (p.kind < q.kind ? -1 : 1));
   const shift = spread(drawable, places);
-  drawable.forEach((pair) => {
-    overlay.append(curve(pair, places.get(pair.first), places.get(pair.second), shift));
-  });
+  const drawings = drawable.map((pair) =>
+    curve(pair, places.get(pair.first), places.get(pair.second), shift));
+  // Labels last, so that no other curve crosses them.
+  overlay.append(...drawings.map((d) => d.lines), ...drawings.map((d) => d.label));
 }
 
 function curve(pair, a, b, shift) {
@@ -68,13 +69,16 @@ function curve(pair, a, b, shift) {
   const u = 1 - t;
   const at = (k) => u * u * u * from[k] + 3 * u * u * t * control[k]
     + 3 * u * t * t * control[2 + k] + t * t * t * to[k];
-  return s("g", { class: `curve ${pair.kind}${pair.clear ? "" : " unclear"}`,
-    "data-pair": pair.key, "data-first": pair.first, "data-second": pair.second },
+  const faint = pair.clear ? "" : " unclear";
+  const lines = s("g", { class: `curve ${pair.kind}${faint}`, "data-pair": pair.key,
+    "data-first": pair.first, "data-second": pair.second },
   s("path", { class: "reach", d }),
   s("path", { class: "halo", d }),
   s("path", { class: `line ${pair.kind}`, d, "--size": pair.size }),
   s("circle", { class: `end ${pair.kind}`, cx: from[0], cy: from[1], r: 4.5 }),
-  s("circle", { class: `end ${pair.kind}`, cx: to[0], cy: to[1], r: 4.5 }),
-  s("circle", { class: `badge ${pair.kind}`, cx: at(0), cy: at(1), r: 9 }),
-  s("text", { class: `badge-text ${pair.kind}`, x: at(0), y: at(1) }, String(pair.rank)));
+  s("circle", { class: `end ${pair.kind}`, cx: to[0], cy: to[1], r: 4.5 }));
+  const label = s("g", { class: `label-of${faint}`, "data-pair": pair.key },
+    s("circle", { class: `badge ${pair.kind}`, cx: at(0), cy: at(1), r: 9 }),
+    s("text", { class: `badge-text ${pair.kind}`, x: at(0), y: at(1) }, String(pair.rank)));
+  return { lines, label };
 }

@@ -116,17 +116,16 @@ function chip(view, index, inputs) {
   const boxes = view.parts[player.m].boxes.filter((b) => b[0] === index);
   const several = inputs.filter((i) => i.kind === "image").length > 1;
   const label = several ? `${player.label} of ${input.modality}` : player.label;
-  if (!input.picture || !boxes.length) return h("span", { class: "name" }, `the ${label}`);
+  if (!input.picture || !boxes.length) return h("span", { class: "name of-picture" }, `the ${label}`);
   const left = Math.min(...boxes.map((b) => b[1])), top = Math.min(...boxes.map((b) => b[2]));
   const right = Math.max(...boxes.map((b) => b[3])), bottom = Math.max(...boxes.map((b) => b[4]));
   const [width, height] = input.size;
-  // A small patch alone is often a blank: show at least a third of the picture's width around it.
+  // A small patch alone is often a blank: show some of what lies around it.
   const small = right - left < width / 5;
-  const side = Math.max(right - left, bottom - top, small ? width / 3 : 0);
-  return h("span", { class: "name" }, "the ", s("svg", { class: "crop", "aria-hidden": "true",
+  const side = Math.max(right - left, bottom - top) * (small ? 1.7 : 1);
+  return h("span", { class: "name of-picture" }, "the ", s("svg", { class: "crop", "aria-hidden": "true",
     viewBox: `${(left + right - side) / 2} ${(top + bottom - side) / 2} ${side} ${side}` },
   s("image", { href: input.picture, width, height, preserveAspectRatio: "none",
     class: Math.max(width, height) < 200 ? "small" : null }),
-  small && box([left, top, right, bottom], "crop-mark back"),
   small && box([left, top, right, bottom], "crop-mark")), ` ${label}`);
 }
