@@ -19,6 +19,7 @@ from fli2moe.errors import InputError, unknown_name
 __all__ = [
     "Encoder",
     "EncoderOptions",
+    "encoder_options",
     "load_encoder",
     "open_picture",
     "patch_players",
@@ -76,7 +77,7 @@ def load_encoder(
         MachineError: when a package or the hub would be needed and is not there.
     """
     encoder = _encoder_class(name, kind)
-    accepted = [key for key in inspect.signature(encoder).parameters if key != "name"]
+    accepted = encoder_options(name, kind)
     for option in options:
         if option not in accepted:
             raise unknown_name(f"encoder {name}", "option", option, accepted)
@@ -89,6 +90,12 @@ def load_encoder(
     first = () if name in (*_BUILTIN, "vector") else (name,)
     made: Encoder = encoder(*first, **options)
     return made
+
+
+def encoder_options(name: str, kind: str | None = None) -> tuple[str, ...]:
+    """Returns the names of the options that `load_encoder` accepts for this encoder."""
+    parameters = inspect.signature(_encoder_class(name, kind)).parameters
+    return tuple(key for key in parameters if key != "name")
 
 
 def _encoder_class(name: str, kind: str | None) -> Any:

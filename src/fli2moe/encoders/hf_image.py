@@ -80,6 +80,10 @@ class HFImageEncoder:
         self._steps = steps_of(self._processor)
         model = load_tower(name, self._folder, "image", device)
         config = model.config
+        if not (hasattr(config, "patch_size") and hasattr(config, "image_size")):
+            found = f"a {config.model_type}, which has no fixed grid of patches"
+            remedy = f"use a plain vision transformer ({', '.join(LEADING_TOKENS)})"
+            raise InputError(name, found, "one token per patch", remedy)
         self.width: int = config.hidden_size
         self._patch = _pair(config.patch_size)
         self._image_size = _pair(config.image_size)

@@ -37,11 +37,11 @@ Row = tuple[list[int], list[tuple[int, int]]]  # token ids and their spans
 class HFTextEncoder:
     """Sub-word features of a frozen text model (BERT, RoBERTa, MiniLM, a CLIP or SigLIP tower).
 
-    Spans are characters of the original str. A sub-word of zero width, such as the space that
-    byte-level tokenizers split off, takes the span of the token after it, at the end the one
-    before; pieces of one character all have that character's span. NUL and lone surrogates are
-    read as U+FFFD, one character for one, so spans stay right. What looks like a special token
-    in the text is text.
+    Spans are characters of the original str, without the white space around them. A sub-word of
+    white space only takes the span of the token after it, at the end of the one before, and is
+    structural where there is neither; pieces of one character all have that character's span.
+    NUL and lone surrogates are read as U+FFFD, one character for one, so spans stay right. What
+    looks like a special token in the text is text.
 
     Args:
         name: a folder, `package:<name>`, or a name on the Hugging Face hub.
@@ -147,8 +147,9 @@ class HFTextEncoder:
             split_special_tokens=True,
         )
         return [
-            (ids, settled_spans(offsets, special))
-            for ids, offsets, special in zip(
+            (ids, settled_spans(text, offsets, special))
+            for text, ids, offsets, special in zip(
+                texts,
                 encoded["input_ids"],
                 encoded["offset_mapping"],
                 encoded["special_tokens_mask"],
@@ -180,11 +181,12 @@ class HFTextEncoder:
 
 
 def settled_spans(
-    offsets: Sequence[tuple[int, int]], special: Sequence[int]
+    text: str, offsets: Sequence[tuple[int, int]], special: Sequence[int]
 ) -> list[tuple[int, int]]:
     """Gives every token of one text its span: -1 for structural ones, never of zero width.
 
     Args:
+        text: what was tokenised.
         offsets: T pairs (start, end) as the tokenizer gives them.
         special: T flags, 1 for a token that the tokenizer added.
     """
@@ -192,9 +194,11 @@ def settled_spans(
     for order in (range(len(offsets) - 1, -1, -1), range(len(offsets))):
         neighbour = (STRUCTURAL, STRUCTURAL)
         for index in order:
-            start, end = offsets[index]
             if special[index]:
                 continue
+            start, end = offsets[index]
+            start += len(text[start:end]) - len(text[start:end].lstrip())
+            end -= len(text[start:end]) - len(text[start:end].rstrip())
             if end > start:
                 spans[index] = neighbour = (start, end)
             elif spans[index][0] == STRUCTURAL:
