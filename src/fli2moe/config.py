@@ -16,6 +16,14 @@ from fli2moe.errors import InputError, closest
 from fli2moe.presets import PRESETS
 from fli2moe.yaml_file import read_yaml
 
+Attributions = Literal[
+    "attention_gradient",
+    "attention_rollout",
+    "integrated_gradients",
+    "gradient_x_input",
+    "random",
+]
+
 
 class Strict(BaseModel):
     """Base of every section: no unknown keys, no changes after construction."""
@@ -51,6 +59,7 @@ class DataConfig(Strict):
     id_column: str = Field("id", description="column of the sample's id")
     label_column: str = Field("label", description="column of the label")
     split_column: str = Field("split", description="column with train, val or test")
+    split_seed: int = Field(0, ge=0, description="of the split where there is no split column")
     label_separator: str = Field("|", description="between several labels of one row")
     image_root: str | None = Field(None, description="folder that picture paths are relative to")
     allow_outside: bool = Field(False, description="allow pictures outside the image root")
@@ -139,13 +148,7 @@ class TrainingConfig(Strict):
 class ExplainConfig(Strict):
     """How samples are explained."""
 
-    attribution: Literal[
-        "attention_gradient",
-        "attention_rollout",
-        "integrated_gradients",
-        "gradient_x_input",
-        "random",
-    ] = Field("attention_gradient", description="attribution method")
+    attribution: Attributions = Field("attention_gradient", description="attribution method")
     baseline: Literal["mean", "zero", "drop"] = Field(
         "mean", description="stands for a hidden token"
     )
@@ -158,6 +161,9 @@ class ExplainConfig(Strict):
 class EvaluationConfig(Strict):
     """What `evaluate` measures."""
 
+    attributions: tuple[Attributions, ...] = Field(
+        ("attention_gradient", "gradient_x_input"), description="methods whose faithfulness counts"
+    )
     samples: int = Field(300, ge=1, description="test samples of the masking curves, seeded choice")
     pair_samples: int = Field(
         50, ge=1, description="test samples of the pair probes, seeded choice"

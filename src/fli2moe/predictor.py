@@ -205,7 +205,7 @@ class Predictor:
         attribution = attribute(
             self.model,
             tokens,
-            torch.tensor([chosen]),
+            self.task.target_weights([[chosen]]),
             options.attribution,
             baseline=self.baseline("mean" if options.baseline == "drop" else options.baseline),
             seed=seed,

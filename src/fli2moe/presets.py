@@ -50,7 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "label_smoothing": 0.05,
         },
         "training": {
-            "epochs": 12,
+            "epochs": 8,
             "batch_size": 64,
             "optimizer": "adamw",
             "learning_rate": 2e-3,

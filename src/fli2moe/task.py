@@ -106,6 +106,13 @@ class Task:
         rows = [row.nonzero()[:, 0].tolist() for row in logits >= 0]
         return [row or [t] for row, t in zip(rows, top, strict=True)]
 
+    def target_weights(self, targets: Sequence[Sequence[int]]) -> Tensor:
+        """Returns (B, C) weights: 1/n on each of a sample's n target classes."""
+        weights = torch.zeros(len(targets), len(self.classes))
+        for row, chosen in zip(weights, targets, strict=True):
+            row[list(chosen)] = 1 / len(chosen)
+        return weights
+
     def score(self, logits: Tensor, target: int, kind: str = "auto") -> Tensor:
         """Maps logits (..., C) to the score (...) of one target class.
 

@@ -29,6 +29,7 @@ def load_dataset(config: DataConfig) -> Dataset:
         label_separator=config.label_separator,
         multilabel=config.labels == "multilabel",
         classes=config.classes,
+        seed=config.split_seed,
         image_root=config.image_root,
         allow_outside=config.allow_outside,
     )

@@ -35,7 +35,7 @@ class Attribution:
 class _Request:
     model: FusionTransformer
     tokens: TokenBatch
-    target: Tensor  # (B,)
+    target: Tensor  # (B, C) weights of the classes in the score
     baseline: Mapping[str, Tensor]  # {modality: (D,)}
     steps: int
     seed: int
@@ -56,7 +56,8 @@ def attribute(
     Args:
         model: any model of this library.
         tokens: the samples' features.
-        target: (B,) class numbers.
+        target: (B, C) weights: the score is the weighted sum of a head's logits. One-hot for a
+            single class, 1/n for each of a set of n labels (see `Task.target_weights`).
         method: one of `METHODS`.
         baseline: {modality: (D,)} what absence is, for integrated gradients and gradient x input;
             zero vectors by default.
@@ -64,16 +65,13 @@ def attribute(
         seed: of `random`.
 
     Raises:
-        InputError: for an unknown method, a target outside the classes, or too few steps.
+        InputError: for an unknown method, a target of another shape, or too few steps.
     """
     if method not in METHODS:
         raise unknown_name("attribution", "method", method, METHODS)
-    if target.shape != (tokens.batch_size,):
-        expected = f"({tokens.batch_size},)"
-        raise InputError("attribution target", f"shape {tuple(target.shape)}", expected)
-    if int(target.min()) < 0 or int(target.max()) >= model.classes:
-        found = f"classes {sorted(set(target.tolist()))}"
-        raise InputError("attribution target", found, f"0 to {model.classes - 1}")
+    shape = (tokens.batch_size, model.classes)
+    if target.shape != shape:
+        raise InputError("attribution target", f"shape {tuple(target.shape)}", f"{shape} weights")
     if steps < 16:
         raise InputError("attribution steps", str(steps), "16 or more")
     zero = {m: t.features.new_zeros(t.width) for m, t in tokens.items()}
@@ -97,8 +95,8 @@ def attention_gradient(request: _Request) -> Attribution:
     subtracted (ours): gradients are tiny beside it, and it says nothing about tokens.
     """
     model, maps, weights, logits = _run_with_maps(request)
-    index = torch.arange(len(request.target))
-    score = logits[index, :, request.target].sum()  # each expert's own maps get its own gradient
+    # The sum over experts: each expert's own maps get its own gradient.
+    score = torch.einsum("bec,bc->", logits, request.target)
     gradients = torch.autograd.grad(score, maps)
     own = [a.relu() * g.relu() for a, g in zip(maps, gradients, strict=True)]
     scores = {
@@ -199,18 +197,16 @@ METHODS: dict[str, Callable[[_Request], Attribution]] = {
 
 
 def _head_scores(request: _Request, *features: Tensor) -> Tensor:
-    """Target logit of every head, (B', heads); B' is a multiple of B when Captum repeats inputs."""
+    """Target score of every head, (B', heads); B' is a multiple of B when Captum repeats inputs."""
     model, tokens = request.model, request.tokens
     repeats = features[0].shape[0] // tokens.batch_size
     rows = torch.arange(tokens.batch_size).repeat(repeats)
-    target = request.target[rows]
     parts = {
         m: tokens[m][rows].with_features(x) for m, x in zip(model.modalities, features, strict=True)
     }
     output = model(TokenBatch(parts))
     logits = output.head_logits if len(model.heads) > 1 else output.logits[:, None]
-    scores: Tensor = logits[torch.arange(len(rows)), :, target]
-    return scores
+    return torch.einsum("bhc,bc->bh", logits, request.target[rows])
 
 
 def _run_with_maps(

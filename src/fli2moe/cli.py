@@ -1,0 +1,267 @@
+"""The command line: one command per public function, and errors in one line.
+
+Heavy imports stand inside the commands, so that `fli2moe --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fli2moe import __version__
+from fli2moe.errors import FLI2MoEError, InputError, one_line
+
+app = typer.Typer(
+    name="fli2moe",
+    help="Which piece of text together with which piece of the picture made the model say that?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Look at data before training.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+RunFolder = Annotated[Path, typer.Argument(help="run folder written by `train`")]
+Seed = Annotated[int, typer.Option(help="seed of everything random", min=0)]
+Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fli2moe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    debug: Debug = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="show the version")
+    ] = False,
+) -> None:
+    os.environ["FLI2MOE_DEBUG"] = "1" if debug else os.environ.get("FLI2MOE_DEBUG", "")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="run folder")] = Path("runs/demo"),
+    seed: Seed = 0,
+    train_samples: Annotated[int, typer.Option(min=64, help="training samples")] = 5000,
+    samples: Annotated[int, typer.Option(min=1, help="test samples in the report")] = 12,
+) -> None:
+    """Make data with planted truth, train, explain, and write a report: minutes on two cores."""
+    from fli2moe.evaluation import metric_tables
+    from fli2moe.runs import run_demo
+    from fli2moe.terminal import Terminal
+
+    held_out = max(16, train_samples // 10)
+    with Terminal() as terminal:
+        terminal.say(f"making {train_samples} pictures with captions, then training on them")
+        result = run_demo(
+            out,
+            seed=seed,
+            sizes=(train_samples, held_out, held_out),
+            samples=samples,
+            progress=terminal.step,
+            progress_epoch=terminal.epoch,
+        )
+        terminal.tables(metric_tables(result.metrics))
+        stages = ", ".join(f"{stage} {value:.0f}" for stage, value in result.seconds.items())
+        terminal.say(f"seconds: {stages}; in all {sum(result.seconds.values()):.0f}")
+        terminal.say(f"report: {result.report}")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML configuration")],
+    out: Annotated[Path, typer.Option(help="run folder to write")],
+    seed: Annotated[int | None, typer.Option(min=0, help="in place of the config's seed")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, over the config")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="replace a trained model in --out")] = False,
+) -> None:
+    """Encode once and train the model that a configuration names."""
+    from fli2moe.config import Config
+    from fli2moe.runs import train_run
+    from fli2moe.terminal import Terminal
+
+    values = _overrides(override or [])
+    if seed is not None:
+        values["seed"] = seed
+    settings = Config.from_yaml(config, overrides=values)
+    with Terminal() as terminal:
+        train_run(
+            settings,
+            out,
+            overwrite=overwrite,
+            progress=terminal.step,
+            progress_epoch=terminal.epoch,
+        )
+        terminal.say(f"trained: {out}")
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="another run on the same data, shown beside")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Measure a trained model on its test split; writes metrics.json."""
+    from fli2moe.evaluation import metric_tables
+    from fli2moe.runs import evaluate_run
+    from fli2moe.terminal import Terminal
+
+    with Terminal() as terminal:
+        metrics = evaluate_run(run, against=against or [], seed=seed, progress=terminal.step)
+        terminal.tables(metric_tables(metrics))
+        terminal.say(f"metrics: {run / 'metrics.json'}")
+
+
+@app.command()
+def explain(
+    run: RunFolder,
+    split: Annotated[str, typer.Option(help="train, val or test")] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="at most this many samples")] = None,
+    sample: Annotated[list[str] | None, typer.Option("--id", help="only these samples")] = None,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="model evaluations per sample and target")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Explain samples: attribution, synergy and redundancy pairs, for every predicted label."""
+    from fli2moe.runs import explain_run
+    from fli2moe.terminal import Terminal
+
+    with Terminal() as terminal:
+        count = explain_run(
+            run,
+            split=split,
+            limit=limit,
+            ids=sample or [],
+            budget=budget,
+            seed=seed,
+            progress=terminal.step,
+        )
+        terminal.say(f"{count} explanations: {run / 'explanations'}")
+
+
+@app.command()
+def report(
+    run: RunFolder,
+    out: Annotated[Path | None, typer.Option(help="page to write; run/report.html")] = None,
+) -> None:
+    """Write one self-contained page of a run's explanations and metrics."""
+    from fli2moe.runs import report_run
+
+    typer.echo(f"report: {report_run(run, out)}")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def probe(
+    context: typer.Context,
+    run: RunFolder,
+    target: Annotated[str | None, typer.Option(help="class; the predicted one")] = None,
+    budget: Annotated[int | None, typer.Option(min=1, help="model evaluations")] = None,
+    top: Annotated[int, typer.Option(min=1, help="pairs to show")] = 5,
+    seed: Seed = 0,
+) -> None:
+    """Explain one new sample; give each modality by name: --text "..." --image poster.jpg."""
+    from fli2moe.runs import probe_sample
+    from fli2moe.terminal import Terminal
+
+    inputs = _named(context.args)
+    explanation = probe_sample(run, inputs, target=target, budget=budget, seed=seed)
+    with Terminal() as terminal:
+        probability = explanation.probabilities[explanation.class_index]
+        terminal.say(f"{explanation.target}: probability {probability:.3f}")
+        for kind in explanation.pairs:
+            terminal.say(f"{kind}:")
+            for pair in explanation.top_pairs(kind, top):
+                terminal.say(f"  {pair}")
+        for note in explanation.notes:
+            terminal.say(f"note: {note}")
+
+
+@data_app.command("check")
+def data_check(
+    manifest: Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet manifest")],
+    label: Annotated[str, typer.Option(help="label column")] = "label",
+    separator: Annotated[str, typer.Option(help="between several labels of a row")] = "|",
+    max_errors: Annotated[int, typer.Option(min=1, help="problems to show")] = 50,
+) -> None:
+    """List every problem of a manifest at once; needs no configuration."""
+    from fli2moe.data.check import check_manifest
+    from fli2moe.encoders.images import open_picture
+
+    found = check_manifest(
+        manifest,
+        open_picture=open_picture,
+        label_column=label,
+        label_separator=separator,
+        max_errors=max_errors,
+    )
+    for line in found.lines():
+        typer.echo(one_line(line))
+    if not found.ok:
+        raise typer.Exit(2)
+
+
+def main() -> None:
+    """Runs the command line; a known error is one line and its exit code, not a traceback."""
+    try:
+        app()
+    except FLI2MoEError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; run the same command again", 4)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush to
+        sys.exit(0)
+
+
+def _fail(line: str, code: int) -> None:
+    if os.environ.get("FLI2MOE_DEBUG"):
+        traceback.print_exc()
+    typer.echo(f"fli2moe: {one_line(line)}", err=True)
+    sys.exit(code)
+
+
+def _overrides(items: list[str]) -> dict[str, Any]:
+    import yaml
+
+    values: dict[str, Any] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise InputError(f"--set {item}", "no =", "section.key=value")
+        try:
+            values[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {item}", str(error), "a YAML value") from None
+    return values
+
+
+def _named(arguments: list[str]) -> dict[str, str]:
+    """Turns ['--text', 'a dog', '--image=x.png'] into {'text': 'a dog', 'image': 'x.png'}."""
+    values: dict[str, str] = {}
+    rest = list(arguments)
+    while rest:
+        name = rest.pop(0)
+        if not name.startswith("--") or len(name) < 3:
+            raise InputError("probe", f"unexpected {name!r}", "--MODALITY VALUE")
+        key, equals, value = name[2:].partition("=")
+        if not equals:
+            if not rest:
+                raise InputError("probe", f"no value after {name}", "--MODALITY VALUE")
+            value = rest.pop(0)
+        values[key] = value
+    return values

@@ -1,0 +1,181 @@
+"""evaluate(): every figure of one trained model on the test split, as one JSON value."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fli2moe.data.sample import Dataset, Sample
+from fli2moe.errors import InputError
+from fli2moe.evaluation.faithfulness import faithfulness
+from fli2moe.evaluation.interactions import interaction_shares
+from fli2moe.evaluation.linear_probe import linear_probe
+from fli2moe.evaluation.planted import planted_recovery
+from fli2moe.features import Features, Progress, encode_samples
+from fli2moe.files import write_json
+from fli2moe.predictor import Predictor, contribution_shares
+from fli2moe.tokens import TokenBatch
+
+BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class TestSplit:
+    """The test samples with their features, labels and the model's logits.
+
+    Attributes:
+        samples: in the order of everything else.
+        features: of the samples.
+        target: labels as `Task.encode` returns them.
+        logits: (N, C) of the mixture.
+        weights: (N, E) router weights.
+        shares: (N, E) contribution of each expert to the first predicted target.
+        targets: the classes that each sample's explanation speaks of.
+    """
+
+    __test__ = False  # not a test of pytest's
+
+    samples: Sequence[Sample]
+    features: Features
+    target: Tensor
+    logits: Tensor
+    weights: Tensor
+    shares: Tensor
+    targets: list[list[int]]
+
+    def tokens(self, index: int) -> TokenBatch:
+        """Returns one sample's tokens (B = 1), without padding."""
+        return self.features.batch([index])
+
+    def choose(self, candidates: Sequence[int], size: int, seed: int) -> list[int]:
+        """Returns a seeded choice of at most `size` of the candidates, in order."""
+        if len(candidates) <= size:
+            return list(candidates)
+        random = np.random.default_rng(seed)
+        return sorted(random.choice(np.array(candidates), size, replace=False).tolist())
+
+
+def evaluate(
+    predictor: Predictor,
+    dataset: Dataset,
+    *,
+    cache: str | Path,
+    out: str | Path | None = None,
+    against: Mapping[str, Predictor] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Measures a trained model on the test split.
+
+    Args:
+        predictor: the model.
+        dataset: with a test split (and a train split for the linear probe).
+        cache: folder of the feature cache.
+        out: run folder; `metrics.json` is written there.
+        against: {name: other model}, whose task metrics stand beside (the dense baseline).
+        seed: of every choice of samples and every estimate.
+        progress: called with (stage, done, total).
+
+    Raises:
+        InputError: when there are no test samples.
+    """
+    options = predictor.config.evaluation
+    if not dataset.test:
+        raise InputError(dataset.source, "no test samples", "a test split")
+    seconds: dict[str, float] = {}
+    clock = time.perf_counter()
+
+    def lap(stage: str) -> None:
+        nonlocal clock
+        seconds[stage] = round(time.perf_counter() - clock, 2)
+        clock = time.perf_counter()
+
+    test = run_split(predictor, dataset.test, Path(cache), progress)
+    metrics: dict[str, Any] = {
+        "data": {"source": Path(dataset.source).name, "test_samples": len(test.samples)},
+        "model": {"name": predictor.config.model.name, "fingerprint": predictor.fingerprint},
+        "task": task_metrics(predictor, test),
+        "experts": expert_figures(predictor, test),
+    }
+    for name, other in (against or {}).items():
+        theirs = run_split(other, dataset.test, Path(cache), progress)
+        metrics.setdefault("against", {})[name] = task_metrics(other, theirs)
+    lap("task")
+    if options.probe and dataset.train:
+        metrics["linear_probe"] = linear_probe(predictor, dataset, Path(cache), test.target)
+        lap("linear_probe")
+    metrics["faithfulness"] = faithfulness(predictor, test, seed, progress)
+    lap("faithfulness")
+    metrics["interaction_share"] = interaction_shares(predictor, test, seed, progress)
+    lap("interaction_share")
+    planted = planted_recovery(predictor, test, seed, progress)
+    if planted:
+        metrics["planted"] = planted
+        lap("planted")
+    metrics["settings"] = {"seed": seed, **options.model_dump(mode="json")}
+    metrics["settings"]["explain"] = predictor.config.explain.model_dump(mode="json")
+    metrics["seconds"] = seconds
+    if out is not None:
+        write_json(Path(out) / "metrics.json", metrics)
+    return metrics
+
+
+def run_split(
+    predictor: Predictor, samples: Sequence[Sample], cache: Path, progress: Progress | None = None
+) -> TestSplit:
+    """Encodes (or reads from the cache) and runs the model over some samples."""
+    features = encode_samples(samples, predictor.encoders, cache, progress)
+    task = predictor.task
+    logits, weights, shares = [], [], []
+    targets: list[list[int]] = []
+    for start in range(0, len(samples), BATCH):
+        index = range(start, min(start + BATCH, len(samples)))
+        output = predictor.run(features.batch(index))
+        batch_targets = task.targets(output.logits)
+        logits.append(output.logits)
+        weights.append(output.weights)
+        first = [contribution_shares(task, output, t[0])[i] for i, t in enumerate(batch_targets)]
+        shares.append(torch.stack(first))
+        targets += batch_targets
+    return TestSplit(
+        samples,
+        features,
+        task.encode([s.labels for s in samples]),
+        torch.cat(logits),
+        torch.cat(weights),
+        torch.cat(shares),
+        targets,
+    )
+
+
+def task_metrics(predictor: Predictor, test: TestSplit) -> dict[str, Any]:
+    """Returns accuracy, F1 and AUROC, and each label's accuracy for multi-label."""
+    task = predictor.task
+    result: dict[str, Any] = dict(task.metrics(test.logits, test.target))
+    if task.multilabel:
+        correct = (task.predict(test.logits) == test.target.bool()).float().mean(0)
+        result["accuracy_per_label"] = dict(zip(task.classes, correct.tolist(), strict=True))
+    return result
+
+
+def expert_figures(predictor: Predictor, test: TestSplit) -> dict[str, Any]:
+    """Returns each expert's mean router weight and mean contribution (design 3.8), with their sd.
+
+    Router weights alone are not identifiable, so the share of |weight x score| stands beside.
+    """
+    figures = {}
+    for e, name in enumerate(predictor.model.experts):
+        figures[name] = {
+            "weight": float(test.weights[:, e].mean()),
+            "weight_sd": float(test.weights[:, e].std(correction=0)),
+            "share": float(test.shares[:, e].mean()),
+            "share_sd": float(test.shares[:, e].std(correction=0)),
+        }
+    return figures

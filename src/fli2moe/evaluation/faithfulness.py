@@ -1,0 +1,84 @@
+"""Top-K% faithfulness of the mixture's attribution over the test samples (design 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fli2moe.evaluation.statistics import mean_and_error
+from fli2moe.explain.attribution import attribute
+from fli2moe.explain.faithfulness import PERCENTS, FaithfulnessCurve, top_k_curve
+from fli2moe.features import Progress
+from fli2moe.predictor import Predictor
+from fli2moe.tokens import Player
+
+if TYPE_CHECKING:
+    from fli2moe.evaluation.evaluate import TestSplit
+
+_CURVES = (
+    "comprehensiveness",
+    "sufficiency",
+    "random_comprehensiveness",
+    "random_sufficiency",
+)
+_SUMMARIES = (
+    "aopc_comprehensiveness",
+    "aopc_sufficiency",
+    "comprehensiveness_gap",
+    "sufficiency_gap",
+)
+
+
+def faithfulness(
+    predictor: Predictor, test: TestSplit, seed: int, progress: Progress | None
+) -> dict[str, Any]:
+    """Returns {method: {modality: curves, AOPC and gaps with standard errors}}.
+
+    Samples whose modality has no content token are left out of that modality; `n` says how many
+    were measured.
+    """
+    options = predictor.config.evaluation
+    chosen = test.choose(range(len(test.samples)), options.samples, seed)
+    curves: dict[tuple[str, str], list[FaithfulnessCurve]] = {}
+    for done, i in enumerate(chosen):
+        sample, tokens = test.samples[i], test.tokens(i)
+        names = [predictor.task.classes[c] for c in test.targets[i]]
+        game = predictor.game(sample.inputs, names, tokens=tokens, score="probability")
+        weights = predictor.task.target_weights([test.targets[i]])
+        present = {p.modality for p in game.players}
+        for method in options.attributions:
+            scores = attribute(
+                predictor.model, tokens, weights, method, baseline=predictor.means, seed=seed
+            ).scores[predictor.model.heads[0]]
+            ranking = player_sums(game.players, scores)
+            for m in present:
+                curve = top_k_curve(game, ranking, m, draws=options.random_draws, seed=seed + i)
+                curves.setdefault((method, m), []).append(curve)
+        if progress:
+            progress("faithfulness", done + 1, len(chosen))
+    result: dict[str, Any] = {"percents": list(PERCENTS)}
+    for method in options.attributions:
+        result[method] = {
+            m: _summary(curves[method, m])
+            for m in predictor.model.modalities
+            if (method, m) in curves
+        }
+    return result
+
+
+def player_sums(players: Sequence[Player], scores: Mapping[str, Tensor]) -> NDArray[np.float64]:
+    """Returns (P,) the sum of each player's token scores, from {modality: (1, T)}."""
+    return np.array([float(scores[p.modality][0, list(p.tokens)].sum()) for p in players])
+
+
+def _summary(curves: Sequence[FaithfulnessCurve]) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        name: np.mean([getattr(c, name) for c in curves], axis=0).tolist() for name in _CURVES
+    }
+    for name in _SUMMARIES:
+        summary[name] = mean_and_error([getattr(c, name) for c in curves])
+    return summary

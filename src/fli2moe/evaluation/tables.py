@@ -1,0 +1,124 @@
+"""From metrics.json to tables that a terminal, a report or a paper can show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def metric_tables(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns {title: {columns, rows, note}}; None stands for what was not measured."""
+    tables = {"Task": _task(metrics)}
+    if metrics["task"].get("accuracy_per_label"):
+        tables["Accuracy per label"] = _per_label(metrics)
+    if len(metrics["experts"]) > 1:
+        tables["Experts"] = _experts(metrics)
+    tables["Faithfulness"] = _faithfulness(metrics)
+    tables["Share of the output that interactions explain"] = _shares(metrics)
+    if "planted" in metrics:
+        tables["Planted pairs recovered"] = _planted(metrics)
+    return tables
+
+
+def _task(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("accuracy", "macro_f1", "micro_f1", "auroc")
+    rows = [[metrics["model"]["name"], *(metrics["task"][n] for n in names)]]
+    for other, values in metrics.get("against", {}).items():
+        rows.append([other, *(values[n] for n in names)])
+    for view, values in metrics.get("linear_probe", {}).items():
+        rows.append([f"linear probe, {view}", *(values[n] for n in names)])
+    note = f"{metrics['data']['test_samples']} test samples."
+    return {
+        "columns": ["model", "accuracy", "macro F1", "micro F1", "AUROC"],
+        "rows": rows,
+        "note": note,
+    }
+
+
+def _per_label(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    models = {metrics["model"]["name"]: metrics["task"], **metrics.get("against", {})}
+    labels = list(metrics["task"]["accuracy_per_label"])
+    rows = [[label, *(m["accuracy_per_label"][label] for m in models.values())] for label in labels]
+    return {"columns": ["label", *models], "rows": rows, "note": ""}
+
+
+def _experts(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [
+        [name, f["weight"], f["weight_sd"], f["share"], f["share_sd"]]
+        for name, f in metrics["experts"].items()
+    ]
+    note = "Share: |weight x score| of the predicted target; weights alone are not identifiable."
+    return {
+        "columns": ["expert", "weight", "sd", "share of output", "sd"],
+        "rows": rows,
+        "note": note,
+    }
+
+
+def _faithfulness(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    rows = []
+    for method, modalities in metrics["faithfulness"].items():
+        if method == "percents":
+            continue
+        for modality, f in modalities.items():
+            random = [_mean(f["random_comprehensiveness"]), _mean(f["random_sufficiency"])]
+            rows.append(
+                [
+                    method,
+                    modality,
+                    f["aopc_comprehensiveness"]["mean"],
+                    random[0],
+                    _with_error(f["comprehensiveness_gap"]),
+                    f["aopc_sufficiency"]["mean"],
+                    random[1],
+                    _with_error(f["sufficiency_gap"]),
+                ]
+            )
+    columns = [
+        "attribution",
+        "modality",
+        "comprehensiveness",
+        "random",
+        "gap",
+        "sufficiency",
+        "random",
+        "gap",
+    ]
+    note = (
+        "AOPC over K = "
+        + ", ".join(f"{k:g}" for k in metrics["faithfulness"]["percents"])
+        + "% of one modality's players. Comprehensiveness: higher is better; sufficiency: "
+        "lower. Gaps above 0 beat random masking."
+    )
+    return {"columns": columns, "rows": rows, "note": note}
+
+
+def _shares(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [
+        [head, value["mean"], value["standard_error"], value["n"]]
+        for head, value in metrics["interaction_share"].items()
+    ]
+    note = "1 - the share that players explain one by one, each present with probability 1/2."
+    return {"columns": ["head", "share", "standard error", "samples"], "rows": rows, "note": note}
+
+
+def _planted(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    rows = []
+    for kind, found in metrics["planted"].items():
+        for head, f in {"mixture": found, **found["experts"]}.items():
+            name = f"{kind} ({found['label']})"
+            rows.append([name, head, f["precision_at_1"], f["average_precision"], f["n"]])
+    note = "Top pair against the pair the data were made with, positive test samples."
+    columns = ["interaction", "head", "precision@1", "average precision", "samples"]
+    return {"columns": columns, "rows": rows, "note": note}
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _with_error(value: Mapping[str, float | None]) -> str:
+    if value["mean"] is None:
+        return "n/a"
+    error = value["standard_error"]
+    return f"{value['mean']:+.3f}" + ("" if error is None else f" ± {error:.3f}")

@@ -1,0 +1,80 @@
+"""Progress bars and tables on the terminal; data never reach rich as markup."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+
+class Terminal:
+    """A console with one progress bar per stage; use as a context manager."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False)
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._tasks: dict[str, Any] = {}
+
+    def __enter__(self) -> Terminal:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bars.stop()
+
+    def step(self, stage: str, done: int, total: int) -> None:
+        """Moves the bar of a stage; without a terminal, prints one line when it is complete."""
+        if stage not in self._tasks or self._bars.tasks[self._tasks[stage]].finished:
+            self._tasks[stage] = self._bars.add_task(stage, total=total)
+        self._bars.update(self._tasks[stage], completed=done, total=total)
+        if done == total and not self.console.is_terminal:
+            self.say(f"{stage}: {done}")
+
+    def epoch(self, run: str, row: Mapping[str, float]) -> None:
+        """Prints one line per epoch."""
+        self.say(
+            f"{run}  epoch {int(row['epoch']) + 1:3d}  train loss {row['train_loss']:.3f}  "
+            f"val loss {row['val_loss']:.3f}  val score {row['val_score']:.3f}"
+        )
+
+    def say(self, line: str) -> None:
+        """Prints one line as it is."""
+        self.console.print(Text(line))
+
+    def tables(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
+        """Prints tables as `metric_tables` returns them."""
+        for title, content in tables.items():
+            table = Table(
+                title=Text(title),
+                caption=Text(content["note"]),
+                title_justify="left",
+                caption_justify="left",
+            )
+            for number, column in enumerate(content["columns"]):
+                table.add_column(Text(str(column)), justify="left" if number == 0 else "right")
+            for row in content["rows"]:
+                table.add_row(*(Text(_cell(value)) for value in row))
+            self.console.print(table)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "n/a"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
