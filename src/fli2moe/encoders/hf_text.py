@@ -233,13 +233,16 @@ def check_options(name: str, structural_tokens: str = "drop", **counts: int | No
 def _fast_tokenizer(name: str, folder: Path) -> Any:
     import transformers
 
+    tokenizer: Any = None
+    has_file = (folder / "tokenizer.json").is_file()
     with loading(name):
         try:
             tokenizer = transformers.AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         except LOAD_ERRORS:
-            # SigLIP's own class is slow and needs sentencepiece; its tokenizer.json needs neither
-            if not (folder / "tokenizer.json").is_file():
+            if not has_file:
                 raise
+        if has_file and not getattr(tokenizer, "is_fast", False):
+            # SigLIP's own class is slow and needs sentencepiece; its tokenizer.json needs neither
             tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
     if not tokenizer.is_fast:
         remedy = "save one with tokenizer.json into the folder, or choose another model"

@@ -50,14 +50,22 @@ def find_folder(name: str) -> Path:
     """
     if name.startswith("package:"):
         folder = _package_folder(name.removeprefix("package:"))
-    elif Path(name).expanduser().is_dir():
-        folder = Path(name).expanduser()
+    elif (local := _local_folder(name)) is not None:
+        folder = local
     elif name.startswith((".", "/", "~")) or "\\" in name or name.count("/") > 1:
         raise InputError(name, "no such folder", "a folder with config.json", "check the path")
     else:
         folder = _hub_folder(name)
     _refuse_unsafe(name, folder)
     return folder
+
+
+def _local_folder(name: str) -> Path | None:
+    try:
+        folder = Path(name).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError, ValueError):  # too long a name, no such user, a NUL
+        return None
 
 
 def _package_folder(package: str) -> Path:
@@ -165,6 +173,7 @@ def load_tower(name: str, folder: Path, kind: str, device: str) -> Any:
 
     Raises:
         InputError: when it cannot be loaded or lacks weights.
+        MachineError: when the device cannot be used.
     """
     import transformers
 
@@ -201,7 +210,12 @@ def load_tower(name: str, folder: Path, kind: str, device: str) -> Any:
     if unlike:
         found = f"weights of another shape than config.json says: {', '.join(unlike[:5])}"
         raise InputError(name, found, "", "use a config and weights that belong together")
-    return model.to(device)
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().split("\n")[0]
+        found = f"device {device!r} cannot be used ({reason})"
+        raise MachineError(name, found, "", "use device: cpu") from error
 
 
 def kind_of(name: str, folder: Path) -> str | None:

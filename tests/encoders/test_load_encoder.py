@@ -120,8 +120,14 @@ def test_loading_leaves_the_global_random_state_alone(copy: Callable[[str], Path
 
 
 def test_loading_is_silent(model_folder: Folder, capfd: pytest.CaptureFixture[str]) -> None:
-    for family in ("bert", "vit"):
-        load_encoder(model_folder(family))
+    from transformers.utils import logging
+
+    folders = [model_folder(family) for family in ("bert", "vit")]
+    logging.enable_progress_bar()
+    for folder in folders:
+        load_encoder(folder)
+    assert logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # as the other tests have it
     assert capfd.readouterr() == ("", "")
 
 
@@ -150,7 +156,10 @@ def test_without_a_network_the_folder_option_is_named(monkeypatch: pytest.Monkey
         load_encoder("google/vit-base-patch16-224")
 
 
-@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "../a/b", "~/nowhere", "a/b/c"])
+@pytest.mark.parametrize(
+    "name",
+    ["./nowhere", "/nowhere/at/all", "../a/b", "~/nowhere", "~nobody/x", "a/b/c", "/" + "x" * 5000],
+)
 def test_a_path_is_never_asked_of_the_hub(name: str) -> None:
     with pytest.raises(InputError, match="no such folder"):
         load_encoder(name)
@@ -225,6 +234,29 @@ def test_a_tokenizer_of_another_model_is_refused(copy: Callable[[str], Path]) ->
         shutil.copy(file, bert)
     with pytest.raises(InputError, match="belong together"):
         load_encoder(str(bert))
+
+
+def test_a_slow_tokenizer_is_refused_unless_a_fast_one_lies_beside_it(
+    copy: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    class Slow:
+        is_fast = False
+
+    folder = copy("bert")
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: Slow())
+    assert load_encoder(str(folder)).encode(["hello"]).content.any()
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="a fast tokenizer"):
+        load_encoder(str(folder))
+
+
+def test_a_device_that_is_not_there_is_an_environment_error(model_folder: Folder) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has the device")
+    with pytest.raises(MachineError, match="use device: cpu"):
+        load_encoder(model_folder("bert"), device="cuda")
 
 
 def test_a_missing_processor_is_named(copy: Callable[[str], Path]) -> None:
