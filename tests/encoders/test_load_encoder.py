@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fli2moe.encoders import load_encoder, pretrained
+from fli2moe.encoders import encoder_options, load_encoder, pretrained
 from fli2moe.errors import InputError, MachineError
 
 Folder = Callable[[str], str]
@@ -84,6 +84,13 @@ def test_unknown_options_name_the_closest(model_folder: Folder) -> None:
         load_encoder(model_folder("bert"), structural_tokens="drops")
 
 
+def test_the_accepted_options_can_be_asked_for(model_folder: Folder) -> None:
+    assert encoder_options("vector") == ("width", "max_tokens")
+    assert "pool" in encoder_options(model_folder("clip"), "image")
+    assert "pool" not in encoder_options(model_folder("clip"), "text")
+    assert {"width", "seed"} <= {*encoder_options("builtin:words")}
+
+
 def test_the_fingerprint_covers_weights_tokenizer_and_options(copy: Callable[[str], Path]) -> None:
     folder = copy("bert")
     first = load_encoder(str(folder)).fingerprint
@@ -147,7 +154,8 @@ def test_without_a_network_the_folder_option_is_named(monkeypatch: pytest.Monkey
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    def unreachable(*_: object, **options: Any) -> str:
+    def unreachable(name: str, **options: Any) -> str:
+        assert name == "google/vit-base-patch16-224"
         assert options["etag_timeout"] <= 5
         raise LocalEntryNotFoundError("no connection")
 

@@ -77,7 +77,7 @@ def load_encoder(
         MachineError: when a package or the hub would be needed and is not there.
     """
     encoder = _encoder_class(name, kind)
-    accepted = encoder_options(name, kind)
+    accepted = _accepted(encoder)
     for option in options:
         if option not in accepted:
             raise unknown_name(f"encoder {name}", "option", option, accepted)
@@ -93,9 +93,17 @@ def load_encoder(
 
 
 def encoder_options(name: str, kind: str | None = None) -> tuple[str, ...]:
-    """Returns the names of the options that `load_encoder` accepts for this encoder."""
-    parameters = inspect.signature(_encoder_class(name, kind)).parameters
-    return tuple(key for key in parameters if key != "name")
+    """Returns the names of the options that `load_encoder` accepts for this encoder.
+
+    Raises:
+        InputError: when there is no such encoder.
+        MachineError: when a package or the hub would be needed and is not there.
+    """
+    return _accepted(_encoder_class(name, kind))
+
+
+def _accepted(encoder: Any) -> tuple[str, ...]:
+    return tuple(key for key in inspect.signature(encoder).parameters if key != "name")
 
 
 def _encoder_class(name: str, kind: str | None) -> Any:

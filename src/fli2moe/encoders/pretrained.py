@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ def _package_folder(package: str) -> Path:
     return Path(module.get_model_path())
 
 
+@cache  # deducing the kind, then loading: ask the hub once
 def _hub_folder(name: str) -> Path:
     import huggingface_hub
     from huggingface_hub import errors

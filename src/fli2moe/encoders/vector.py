@@ -69,7 +69,8 @@ class VectorEncoder:
         features = _array(source)[: self.max_tokens].to(torch.float32)  # (T, D)
         if features.shape[1] != self.width:
             found = f"features of width {features.shape[1]}"
-            raise InputError(where, found, f"width {self.width}", "use one width for all samples")
+            remedy = f"give width: {features.shape[1]} if all samples have it"
+            raise InputError(where, found, f"width {self.width}", remedy)
         bad = torch.nonzero(~torch.isfinite(features))
         if len(bad):
             token, channel = bad[0].tolist()
