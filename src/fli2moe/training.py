@@ -6,6 +6,7 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -279,8 +280,7 @@ def fit(
     encoded = time.perf_counter()
     statistics = train.features.statistics()
     means = {m: s.mean for m, s in statistics.items()}
-    with torch.random.fork_rng(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module="lightning")
+    with torch.random.fork_rng(), _quiet_lightning():
         torch.manual_seed(config.seed)
         widths = {m: e.width for m, e in encoders.items()}
         model = build_model(config.model, widths, len(task.classes))
@@ -318,6 +318,20 @@ def encode_split(
 def default_cache(out: Path | None) -> Path:
     """Returns the folder `features` beside the run folder, or in the working directory."""
     return (out.resolve().parent if out is not None else Path.cwd()) / "features"
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keeps Lightning's hints about hardware and products off the user's terminal."""
+    log = logging.getLogger("lightning.pytorch")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        log.setLevel(level)
 
 
 def _train(

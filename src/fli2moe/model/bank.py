@@ -87,8 +87,10 @@ class ExpertLayer(nn.Module):
             scores = scores.masked_fill(~keys, torch.finfo(scores.dtype).min)
             # A sample with no key at all attends to nothing, as in the fused path.
             attention = scores.softmax(-1) * keys.any(-1, keepdim=True)
-            mixed = F.dropout(attention, self.dropout, self.training) @ value
+            # What is handed out is what is used, so that a gradient can be taken at it.
             attention = attention.view(experts, batch, self.heads, tokens, tokens)
+            used = F.dropout(attention, self.dropout, self.training)
+            mixed = used.flatten(0, 1) @ value
         else:
             attention = None
             dropout = self.dropout if self.training else 0.0
