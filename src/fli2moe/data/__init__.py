@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fli2moe.data.causes import causes_as_json, parse_causes
 from fli2moe.data.check import Report, check_manifest
 from fli2moe.data.enrico import read_enrico
+from fli2moe.data.load import load_dataset
 from fli2moe.data.manifest import read_manifest
 from fli2moe.data.problems import Problem
 from fli2moe.data.sample import SPLITS, Cause, Dataset, Sample
@@ -24,6 +25,7 @@ __all__ = [
     "Sample",
     "causes_as_json",
     "check_manifest",
+    "load_dataset",
     "parse_causes",
     "read_enrico",
     "read_manifest",

@@ -1,5 +1,6 @@
 """Explaining a trained model: attribution, faithfulness and pair probes."""
 
+from fli2moe.explain.attribution import METHODS, Attribution, attribute
 from fli2moe.explain.explanation import Explanation, TokenScores
 from fli2moe.explain.faithfulness import FaithfulnessCurve, top_k_curve
 from fli2moe.explain.game import TokenGame
@@ -15,6 +16,8 @@ from fli2moe.explain.probes import (
 from fli2moe.explain.scores import Pair, PairScores
 
 __all__ = [
+    "METHODS",
+    "Attribution",
     "Explanation",
     "FaithfulnessCurve",
     "GroupedGame",
@@ -24,6 +27,7 @@ __all__ = [
     "PairScores",
     "TokenGame",
     "TokenScores",
+    "attribute",
     "blocks",
     "exact_interactions",
     "group_to_budget",
