@@ -59,10 +59,16 @@ class ExpertLayer(nn.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x)), for E experts at once."""
 
     def __init__(
-        self, experts: int, width: int, heads: int, feed_forward: int, dropout: float
+        self,
+        experts: int,
+        width: int,
+        heads: int,
+        feed_forward: int,
+        dropout: float,
+        attention_dropout: float,
     ) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
+        self.heads, self.dropout, self.attention_dropout = heads, dropout, attention_dropout
         self.norm_attention = ExpertNorm(experts, width)
         self.query_key_value = ExpertLinear(experts, width, 3 * width)
         self.output = ExpertLinear(experts, width, width)
@@ -89,11 +95,11 @@ class ExpertLayer(nn.Module):
             attention = scores.softmax(-1) * keys.any(-1, keepdim=True)
             # What is handed out is what is used, so that a gradient can be taken at it.
             attention = attention.view(experts, batch, self.heads, tokens, tokens)
-            used = F.dropout(attention, self.dropout, self.training)
+            used = F.dropout(attention, self.attention_dropout, self.training)
             mixed = used.flatten(0, 1) @ value
         else:
             attention = None
-            dropout = self.dropout if self.training else 0.0
+            dropout = self.attention_dropout if self.training else 0.0
             mixed = F.scaled_dot_product_attention(query, key, value, keys, dropout)
         mixed = mixed.transpose(1, 2).reshape(experts, batch, tokens, width)
         return self.output(mixed), attention
@@ -110,7 +116,8 @@ class ExpertBank(nn.Module):
         width: H.
         layers, heads: per expert.
         feed_forward: hidden width of the feed-forward.
-        dropout: on attention weights, residual branches and feed-forward.
+        dropout: on residual branches and feed-forward.
+        attention_dropout: on attention weights; above 0 it keeps the CPU off its fused kernel.
 
     Raises:
         InputError: when `heads` does not divide `width`.
@@ -125,6 +132,7 @@ class ExpertBank(nn.Module):
         heads: int,
         feed_forward: int,
         dropout: float,
+        attention_dropout: float,
     ) -> None:
         super().__init__()
         if width % heads:
@@ -137,7 +145,8 @@ class ExpertBank(nn.Module):
             )
         self.experts = experts
         self.layers = nn.ModuleList(
-            ExpertLayer(experts, width, heads, feed_forward, dropout) for _ in range(layers)
+            ExpertLayer(experts, width, heads, feed_forward, dropout, attention_dropout)
+            for _ in range(layers)
         )
         self.norm = ExpertNorm(experts, width)
 

@@ -59,6 +59,7 @@ class FusionTransformer(nn.Module):
             heads=config.heads,
             feed_forward=config.feed_forward * hidden,
             dropout=config.dropout,
+            attention_dropout=config.attention_dropout,
         )
         self.classifier = ExpertLinear(len(experts), len(widths) * hidden, classes)
         self.router = router
