@@ -1,6 +1,6 @@
 """Explaining a trained model: attribution, faithfulness and pair probes."""
 
-from fli2moe.explain.attribution import METHODS, Attribution, attribute
+from fli2moe.explain.attribution import Attribution, attribute
 from fli2moe.explain.explanation import Explanation, TokenScores
 from fli2moe.explain.faithfulness import FaithfulnessCurve, top_k_curve
 from fli2moe.explain.game import TokenGame
@@ -16,7 +16,6 @@ from fli2moe.explain.probes import (
 from fli2moe.explain.scores import Pair, PairScores
 
 __all__ = [
-    "METHODS",
     "Attribution",
     "Explanation",
     "FaithfulnessCurve",
