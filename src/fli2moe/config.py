@@ -1,4 +1,4 @@
-"""Strict, typed configuration: YAML in and out; an unknown key is an error with the closest match."""
+"""Strict, typed configuration, YAML in and out; an unknown key is an error that helps."""
 
 from __future__ import annotations
 

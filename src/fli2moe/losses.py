@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fli2moe.model import FusionTransformer
+from fli2moe.errors import InputError
+from fli2moe.model import FusionTransformer, expert_names
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,13 @@ def interaction_losses(
         latents: (B, E, M * H) of the clean input.
         generator: source of the replacement noise, on the CPU.
         synergy_floor: the synergy term is max(floor, cos); None leaves the cosine plain.
+
+    Raises:
+        InputError: when the model has other experts.
     """
+    if set(model.experts) != set(expert_names(model.modalities)):
+        expected = ", ".join(expert_names(model.modalities))
+        raise InputError("interaction losses", f"experts {', '.join(model.experts)}", expected)
     noisy = noisy_latents(model, projected, masks, generator)
     terms: dict[str, Tensor] = {}
     for e, expert in enumerate(model.experts):

@@ -54,8 +54,15 @@ class Task:
         return self.classes.index(label)
 
     def encode(self, labels: Sequence[Sequence[str]]) -> Tensor:
-        """Returns (B,) int64 class numbers, or (B, C) float 0/1 for multi-label."""
+        """Returns (B,) int64 class numbers, or (B, C) float 0/1 for multi-label.
+
+        Raises:
+            InputError: for an unknown label, or other than one label where there must be one.
+        """
         if not self.multilabel:
+            for names in labels:
+                if len(names) != 1:
+                    raise InputError("labels", f"{list(names)}", "exactly one label per sample")
             return torch.tensor([self.index(names[0]) for names in labels], dtype=torch.int64)
         target = torch.zeros(len(labels), len(self.classes))
         for row, names in zip(target, labels, strict=True):
@@ -133,11 +140,14 @@ class Task:
     def class_weights(self, target: Tensor) -> Tensor:
         """Returns balanced weights (C,) from training labels as `encode` returns them.
 
-        Multi-class: N / (C * count), absent classes get 1. Multi-label: negatives / positives.
+        Multi-class: N / (C * count). Multi-label: negatives / positives. A class that never
+        occurs, or a label that always does, gets 1: there is nothing to balance.
         """
         if self.multilabel:
             positives = target.sum(0)
-            return (len(target) - positives) / positives.clamp_min(1)
+            negatives = len(target) - positives
+            both = (positives > 0) & (negatives > 0)
+            return torch.where(both, negatives / positives.clamp_min(1), 1.0)
         count = torch.bincount(target, minlength=len(self.classes)).float()
         balanced = len(target) / (len(self.classes) * count.clamp_min(1))
         return torch.where(count > 0, balanced, 1.0)
@@ -155,34 +165,26 @@ class Task:
         Raises:
             InputError: when there are no samples or logits are not finite.
         """
-        from torchmetrics.functional.classification import (
-            binary_auroc,
-            multiclass_f1_score,
-            multilabel_f1_score,
-        )
+        from torchmetrics.functional.classification import binary_auroc
 
         if not len(logits) or not bool(torch.isfinite(logits).all()):
             found = "no samples" if not len(logits) else "NaN or infinite logits"
             raise InputError("metrics", found, "finite logits of at least one sample")
-        size = len(self.classes)
-        predicted = self.predict(logits)
-        if self.multilabel:
-            truth = target.bool()
-            correct = (predicted == truth).float().mean()
-            micro = multilabel_f1_score(predicted, truth.int(), size, average="micro")
-            each = multilabel_f1_score(predicted, truth.int(), size, average="none")
-        else:
-            truth = F.one_hot(target, size).bool()
-            correct = (predicted == target).float().mean()
-            micro = multiclass_f1_score(predicted, target, size, average="micro")
-            each = multiclass_f1_score(predicted, target, size, average="none")
+        predicted, truth = self.predict(logits), target.bool()
+        accuracy = float((predicted == (truth if self.multilabel else target)).float().mean())
+        if not self.multilabel:
+            size = len(self.classes)
+            predicted, truth = (F.one_hot(x, size).bool() for x in (predicted, target))
+        hits, named = (predicted & truth).sum(0), predicted.sum(0) + truth.sum(0)  # (C,)
+        each = 2 * hits / named.clamp_min(1)  # F1 = 2 TP / (2 TP + FP + FN)
         occurs, always = truth.any(0), truth.all(0)
         ranked = (occurs & ~always).nonzero()[:, 0].tolist()
-        probabilities = self.probabilities(logits)
+        # float64: in float32 large logits all become probability 1 and lose their order
+        probabilities = self.probabilities(logits.double())
         areas = [float(binary_auroc(probabilities[:, c], truth[:, c].int())) for c in ranked]
         return {
-            "accuracy": float(correct),
-            "micro_f1": float(micro),
+            "accuracy": accuracy,
+            "micro_f1": float(2 * hits.sum() / named.sum().clamp_min(1)),
             "macro_f1": float(each[occurs].mean()) if bool(occurs.any()) else None,
             "auroc": sum(areas) / len(areas) if areas else None,
         }

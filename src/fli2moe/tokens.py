@@ -80,13 +80,16 @@ class Tokens:
             rows: at least one `Tokens`, all of the same width and kind of span.
 
         Raises:
-            InputError: when `rows` is empty or widths differ.
+            InputError: when `rows` is empty, or widths or kinds of span differ.
         """
         if not rows:
             raise InputError("Tokens.stack", "nothing to stack", "at least one row")
         widths = {row.width for row in rows}
         if len(widths) > 1:
             raise InputError("Tokens.stack", f"widths {sorted(widths)}", "one width")
+        kinds = {row.spans.shape[2] for row in rows}
+        if len(kinds) > 1:
+            raise InputError("Tokens.stack", f"spans of {sorted(kinds)} numbers", "one kind")
         longest = max(row.features.shape[1] for row in rows)
 
         def pad(x: Tensor, value: float) -> Tensor:  # (B, T, ...) -> (B, longest, ...)
@@ -145,9 +148,17 @@ class TokenBatch(Mapping[str, Tokens]):
 
     @staticmethod
     def stack(batches: Sequence[TokenBatch]) -> TokenBatch:
-        """Joins batches of the same modalities into one, padding each modality on the right."""
+        """Joins batches of the same modalities into one, padding each modality on the right.
+
+        Raises:
+            InputError: when `batches` is empty, or modalities, widths or kinds of span differ.
+        """
         if not batches:
             raise InputError("TokenBatch.stack", "nothing to stack", "at least one batch")
+        for batch in batches:
+            if set(batch) != set(batches[0]):
+                found = f"modalities {sorted(batch)}"
+                raise InputError("TokenBatch.stack", found, f"{sorted(batches[0])} in every batch")
         return TokenBatch({m: Tokens.stack([b[m] for b in batches]) for m in batches[0]})
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fli2moe.errors import InputError, unknown_name
-from fli2moe.model import FusionTransformer, undisturbed
+from fli2moe.model import FusionTransformer, check_baseline, check_batch, undisturbed
 from fli2moe.tokens import TokenBatch
 
 
@@ -24,7 +24,8 @@ class Attribution:
     Attributes:
         scores: {head: {modality: (B, T)}}; 0 at padding and structural tokens.
         convergence_delta: {head: (B,)} how far integrated gradients miss completeness (sum of
-            attributions minus score difference); empty for other methods.
+            attributions, structural tokens included, minus score difference); empty for other
+            methods.
     """
 
     scores: Mapping[str, Mapping[str, Tensor]]
@@ -65,7 +66,8 @@ def attribute(
         seed: of `random`.
 
     Raises:
-        InputError: for an unknown method, a target of another shape, or too few steps.
+        InputError: for an unknown method, a target of another shape, too few steps, or tokens or
+            a baseline that do not fit the model.
     """
     if method not in METHODS:
         raise unknown_name("attribution", "method", method, METHODS)
@@ -74,8 +76,12 @@ def attribute(
         raise InputError("attribution target", f"shape {tuple(target.shape)}", f"{shape} weights")
     if steps < 16:
         raise InputError("attribution steps", str(steps), "16 or more")
-    zero = {m: t.features.new_zeros(t.width) for m, t in tokens.items()}
-    request = _Request(model, tokens, target, baseline or zero, steps, seed)
+    check_batch(tokens, model.widths)
+    if baseline is None:
+        baseline = {m: t.features.new_zeros(t.width) for m, t in tokens.items()}
+    check_baseline(baseline, model.widths)
+    features = tokens[model.modalities[0]].features
+    request = _Request(model, tokens, target.to(features), baseline, steps, seed)
     with undisturbed(model), torch.enable_grad():
         result = METHODS[method](request)
     content = {m: tokens[m].content for m in model.modalities}
@@ -142,7 +148,7 @@ def gradient_x_input(request: _Request) -> Attribution:
     for h, head in enumerate(model.heads):
         gradients = torch.autograd.grad(logits[:, h].sum(), leaves, retain_graph=True)
         scores[head] = {
-            m: ((x - request.baseline[m]) * g).sum(-1)
+            m: ((x - request.baseline[m].to(x)) * g).sum(-1)
             for m, x, g in zip(model.modalities, leaves, gradients, strict=True)
         }
     return Attribution(scores, {})
@@ -153,10 +159,13 @@ def integrated_gradients(request: _Request) -> Attribution:
     from captum.attr import IntegratedGradients
 
     model, tokens = request.model, request.tokens
-    inputs = tuple(tokens[m].features for m in model.modalities)
     baselines = tuple(
-        request.baseline[m].expand_as(x).contiguous()
-        for m, x in zip(model.modalities, inputs, strict=True)
+        request.baseline[m].to(tokens[m].features).expand_as(tokens[m].features).contiguous()
+        for m in model.modalities
+    )
+    inputs = tuple(  # padding does not change from baseline to input, so it carries nothing
+        torch.where(tokens[m].mask[..., None], tokens[m].features, b)
+        for m, b in zip(model.modalities, baselines, strict=True)
     )
     scores, deltas = {}, {}
     for h, head in enumerate(model.heads):
@@ -175,11 +184,12 @@ def integrated_gradients(request: _Request) -> Attribution:
 def random(request: _Request) -> Attribution:
     """Uniform random scores: the control every method must beat."""
     generator = torch.Generator().manual_seed(request.seed)
+    masks = {m: request.tokens[m].mask for m in request.model.modalities}
     return Attribution(
         {
             head: {
-                m: torch.rand(request.tokens[m].mask.shape, generator=generator)
-                for m in request.model.modalities
+                m: torch.rand(mask.shape, generator=generator).to(mask.device)
+                for m, mask in masks.items()
             }
             for head in request.model.heads
         },
@@ -227,19 +237,16 @@ def _rollout(request: _Request, layers: list[Tensor]) -> dict[str, Tensor]:
     """Multiplies row-normalised (A + I) over the layers; returns what attention paths carry.
 
     Only the mean row over content queries is needed, so it is a chain of vector-matrix products.
-    The pure skip path (the product of the identities' shares) is followed beside it and taken off.
+    The row is followed in two parts, the pure skip path (the product of the identities' shares)
+    and the rest: their difference at the end would lose the rest to rounding.
     """
     tokens, modalities = request.tokens, request.model.modalities
     content = torch.cat([tokens[m].content for m in modalities], dim=1)  # (B, T)
-    row = content / content.sum(1, keepdim=True).clamp_min(1)
-    skip = row
+    skip = content.to(layers[0]) / content.sum(1, keepdim=True).clamp_min(1)
+    relevance = torch.zeros_like(skip)
     for attention in reversed(layers):  # (B, T, T), last layer first: row vector from the left
         scale = 1 / (1 + attention.sum(-1))  # (B, T)
-        row, skip = _step(row * scale, attention), skip * scale
-    relevance = (row - skip).clamp_min(0)
+        relevance, skip = relevance * scale, skip * scale
+        relevance = relevance + torch.einsum("bi,bij->bj", relevance + skip, attention)
     lengths = [tokens[m].mask.shape[1] for m in modalities]
     return dict(zip(modalities, torch.split(relevance, lengths, dim=1), strict=True))
-
-
-def _step(row: Tensor, attention: Tensor) -> Tensor:
-    return row + torch.einsum("bi,bij->bj", row, attention)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.explain.game import TokenGame
-from fli2moe.model import FusionTransformer, undisturbed
+from fli2moe.model import FusionTransformer, check_baseline, check_batch, undisturbed
 from fli2moe.tokens import Player, TokenBatch
 
 BASELINES = ("mean", "zero", "drop")
@@ -41,10 +41,14 @@ def model_game(
         progress: called with the number of evaluations just made.
 
     Raises:
-        InputError: when there is more than one sample, or a player names no token of it.
+        InputError: when there is more than one sample, tokens or baseline do not fit the model, or
+            a player names no token of the sample or one that another player holds.
     """
     if tokens.batch_size != 1:
         raise InputError("game", f"{tokens.batch_size} samples", "one sample")
+    check_batch(tokens, model.widths)
+    if baseline is not None:
+        check_baseline(baseline, model.widths)
     owner = _owners(tokens, players)
     with undisturbed(model), torch.no_grad():
         present = model.project(tokens)  # the projection is linear per token: done once
@@ -84,5 +88,8 @@ def _owners(tokens: TokenBatch, players: Sequence[Player]) -> dict[str, Tensor]:
             if not 0 <= t < len(owner[player.modality]):
                 found = f"token {t} of {player.modality}"
                 raise InputError("player", found, f"0 to {len(owner[player.modality]) - 1}")
+            if owner[player.modality][t] != len(players):
+                found = f"token {t} of {player.modality} in two players"
+                raise InputError("player", found, "each token in at most one")
             owner[player.modality][t] = p
     return owner

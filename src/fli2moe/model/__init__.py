@@ -1,6 +1,7 @@
 """Models: the expert bank, the router, FL-I2MoE and its baselines."""
 
 from fli2moe.model.fusion import MIXTURE, FusionTransformer, expert_names, masks_of
+from fli2moe.model.inputs import check_baseline, check_batch
 from fli2moe.model.models import (
     MODELS,
     DenseTransformer,
@@ -19,6 +20,8 @@ __all__ = [
     "FusionTransformer",
     "MoEOutput",
     "build_model",
+    "check_baseline",
+    "check_batch",
     "expert_names",
     "masks_of",
     "parameter_count",

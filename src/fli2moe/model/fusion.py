@@ -30,7 +30,8 @@ class FusionTransformer(nn.Module):
         router: weighs the experts; None gives a single expert the weight 1.
 
     Raises:
-        InputError: for fewer than two modalities, or several experts without a router.
+        InputError: for fewer than two modalities, a modality whose name cannot name a module, or
+            several experts without a router.
     """
 
     def __init__(
@@ -45,6 +46,10 @@ class FusionTransformer(nn.Module):
         if len(widths) < 2:
             found = f"one modality ({', '.join(widths) or 'none'})"
             raise InputError("model", found, "at least two: interactions need a partner")
+        for m in widths:
+            if not m or "." in m or hasattr(nn.ModuleDict, m) or m == "training":
+                remedy = "rename it; `column` may keep the manifest's name"
+                raise InputError("model", f"modality {m!r}", "a name PyTorch does not use", remedy)
         if len(experts) > 1 and router is None:
             raise InputError("model", f"{len(experts)} experts and no router", "a router")
         hidden = config.hidden
@@ -87,11 +92,18 @@ class FusionTransformer(nn.Module):
     def project(self, batch: TokenBatch) -> dict[str, Tensor]:
         """Returns {modality: (B, T, H)}: standardised and projected, without positions.
 
+        Features at padding are cleared first: attention and pooling give them the weight 0, but
+        0 times NaN or infinity would still reach the logits and the gradients.
+
         Raises:
             InputError: when modalities or widths are not the model's.
         """
         check_batch(batch, self.widths)
-        return {m: self.projections[m](batch[m].features) for m in self.modalities}
+        clean = {
+            m: torch.where(batch[m].mask[..., None], batch[m].features, 0.0)
+            for m in self.modalities
+        }
+        return {m: self.projections[m](x) for m, x in clean.items()}
 
     def fuse(
         self,

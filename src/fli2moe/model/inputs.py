@@ -31,9 +31,13 @@ class Projection(nn.Module):
         self.linear = nn.Linear(inputs, outputs)
 
     def set_statistics(self, mean: Tensor, deviation: Tensor) -> None:
-        """Sets the training set's channel mean (D,) and standard deviation (D,)."""
+        """Sets the training set's channel mean (D,) and standard deviation (D,).
+
+        A channel that is constant there is shifted but not scaled: a division by almost nothing
+        would let the first sample that differs in it drown everything else.
+        """
         self.mean.copy_(mean)
-        self.deviation.copy_(deviation.clamp_min(1e-6))
+        self.deviation.copy_(torch.where(deviation > 1e-6, deviation, 1.0))
 
     def forward(self, features: Tensor) -> Tensor:
         """Maps (..., D) to (..., H)."""
@@ -117,3 +121,11 @@ def check_batch(batch: TokenBatch, widths: Mapping[str, int]) -> None:
                 str(width),
                 "encode with the encoder that the model was trained with",
             )
+
+
+def check_baseline(baseline: Mapping[str, Tensor], widths: Mapping[str, int]) -> None:
+    """Raises InputError when the baseline is not one vector (D,) for each of the modalities."""
+    found = {m: tuple(x.shape) for m, x in baseline.items()}
+    expected = {m: (width,) for m, width in widths.items()}
+    if found != expected:
+        raise InputError("baseline", f"shapes {found}", f"{expected}")

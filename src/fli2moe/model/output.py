@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -29,6 +30,4 @@ class MoEOutput:
     @property
     def head_logits(self) -> Tensor:
         """(B, 1 + E, C): the mixture first, then the experts, as in `model.heads`."""
-        import torch
-
         return torch.cat([self.logits[:, None], self.expert_logits], dim=1)

@@ -1,0 +1,207 @@
+"""The sections of a configuration, strict and typed.
+
+Every field's description is its comment, its API documentation and its help.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import ValidationInfo
+
+Attributions = Literal[
+    "attention_gradient",
+    "attention_rollout",
+    "integrated_gradients",
+    "gradient_x_input",
+    "random",
+]
+
+
+class Strict(BaseModel):
+    """Base of every section: no unknown keys, no changes after construction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses true and false (YAML: also yes, no, on, off) where a number would take them."""
+        takes_bool = cls.model_fields[info.field_name or ""].annotation is bool
+        if isinstance(value, bool) and not takes_bool:
+            raise PydanticCustomError("switch", "a value other than true and false")
+        return value
+
+
+class ModalityConfig(Strict):
+    """One modality: where its raw input stands and which frozen encoder reads it."""
+
+    column: str | None = Field(None, description="manifest column; the modality's name by default")
+    encoder: str = Field(
+        min_length=1,
+        description="builtin:words, builtin:patches, vector, or a Hugging Face "
+        "name or folder (relative to the config file)",
+    )
+    kind: Literal["text", "image", "vector"] | None = Field(
+        None, description="which tower of a two-tower encoder to use"
+    )
+    max_tokens: int | None = Field(None, ge=1, description="text is cut after this many tokens")
+    pool: int = Field(1, ge=1, description="average blocks of pool x pool patches into one token")
+    patch: int = Field(16, ge=1, description="patch side in pixels (builtin:patches)")
+    width: int = Field(64, ge=1, description="feature width (builtin encoders)")
+    structural_tokens: Literal["drop", "keep"] = Field(
+        "drop", description="leave CLS and SEP out of the sequence, or keep them"
+    )
+
+
+class DataConfig(Strict):
+    """Where the samples come from."""
+
+    source: Literal["manifest", "enrico"] = Field("manifest", description="layout of the data")
+    path: str = Field(
+        min_length=1, description="manifest file or data folder, relative to the config file"
+    )
+    id_column: str = Field("id", description="column of the sample's id")
+    label_column: str = Field("label", description="column of the label")
+    split_column: str = Field("split", description="column with train, val or test")
+    split_seed: int = Field(
+        0, ge=0, lt=2**32, description="of the split where there is no split column"
+    )
+    label_separator: str = Field("|", description="between several labels of one row")
+    image_root: str | None = Field(None, description="folder that picture paths are relative to")
+    allow_outside: bool = Field(False, description="allow pictures outside the image root")
+    labels: Literal["multiclass", "multilabel"] = Field("multiclass", description="kind of labels")
+    classes: tuple[str, ...] | None = Field(
+        None, description="class names in the model's order; the training labels by default"
+    )
+    modalities: dict[str, ModalityConfig] = Field(description="{name: where and which encoder}")
+
+    @field_validator("modalities")
+    @classmethod
+    def _plain_names(cls, value: dict[str, ModalityConfig]) -> dict[str, ModalityConfig]:
+        if bad := [name for name in value if not name.strip() or "." in name]:
+            message = "names without dots (`column` may differ), not {name}"
+            raise PydanticCustomError("name", message, {"name": repr(bad[0])})
+        return value
+
+
+class RouterConfig(Strict):
+    """The router's MLP."""
+
+    hidden: int = Field(256, ge=1, description="hidden width")
+    layers: int = Field(2, ge=1, description="linear layers")
+    dropout: float = Field(0.5, ge=0, lt=1, description="dropout")
+    temperature: float = Field(2.0, gt=0, description="of the softmax; higher is flatter")
+    normalize: Literal["l2", "none"] = Field("l2", description="scale of the modality means")
+
+
+class ModelConfig(Strict):
+    """Sizes of the experts."""
+
+    name: Literal["fli2moe", "dense"] = Field("fli2moe", description="the model")
+    hidden: int = Field(256, ge=1, description="width H")
+    layers: int = Field(2, ge=1, description="transformer layers per expert")
+    heads: int = Field(
+        4, ge=1, description="attention heads; must divide hidden", validate_default=True
+    )
+    feed_forward: int = Field(2, ge=1, description="feed-forward width as a multiple of hidden")
+    dropout: float = Field(0.5, ge=0, lt=1, description="dropout inside the experts")
+    attention_dropout: float = Field(0.5, ge=0, lt=1, description="dropout on attention weights")
+    input_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on projected tokens")
+    positions: Literal["sinusoidal", "learned", "none"] = Field(
+        "sinusoidal", description="position encoding, counted per modality"
+    )
+    max_positions: int = Field(512, ge=1, description="longest sequence of learned positions")
+    standardise: bool = Field(True, description="standardise features with training statistics")
+    router: RouterConfig = Field(default_factory=RouterConfig, description="the router")
+
+    @field_validator("heads")
+    @classmethod
+    def _heads_divide(cls, heads: int, info: ValidationInfo) -> int:
+        hidden = info.data.get("hidden", heads)
+        if hidden % heads:
+            message = "a divisor of model.hidden ({hidden})"
+            raise PydanticCustomError("divisor", message, {"hidden": hidden})
+        return heads
+
+
+class LossConfig(Strict):
+    """Interaction losses and when they act."""
+
+    interaction: float = Field(0.5, ge=0, description="weight lambda_int of the interaction losses")
+    interaction_schedule: Literal["constant", "gated"] = Field(
+        "constant",
+        description="gated: interaction losses and masking start once the worst "
+        "label's training loss is below gate_loss; the learning rate then falls linearly",
+    )
+    gate_loss: float = Field(0.5, gt=0, description="threshold of the gate, in nats")
+    synergy_floor: float | None = Field(
+        None, ge=-1, le=1, description="the synergy term is max(floor, cos); none leaves it plain"
+    )
+    noise_fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the batch that noise passes use"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing of the task loss")
+
+
+class TrainingConfig(Strict):
+    """The optimisation."""
+
+    epochs: int = Field(40, ge=1, description="at most this many epochs")
+    batch_size: int = Field(32, ge=2, description="samples per step")
+    optimizer: Literal["adam", "adamw"] = Field("adam", description="optimiser")
+    learning_rate: float = Field(1e-4, gt=0, description="learning rate")
+    router_rate: float = Field(1.0, gt=0, description="router's learning rate as a multiple")
+    weight_decay: float = Field(0.0, ge=0, description="weight decay")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="learning rate over time"
+    )
+    warmup_epochs: float = Field(0.0, ge=0, description="linear warm-up")
+    clip: float | None = Field(None, gt=0, description="gradient norm is clipped to this")
+    patience: int = Field(10, ge=1, description="epochs without improvement before stopping")
+    monitor: Literal["loss", "score"] = Field(
+        "loss", description="best checkpoint by validation loss, or accuracy (macro F1 multi-label)"
+    )
+    mask_training: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of samples whose tokens are hidden at random by the baseline",
+    )
+    class_weights: Literal["none", "balanced"] = Field("none", description="weights in the loss")
+    precision: Literal["32", "bf16-mixed", "16-mixed"] = Field("32", description="precision")
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        return "32" if value == 32 else value  # YAML reads 32 as a number
+
+
+class ExplainConfig(Strict):
+    """How samples are explained."""
+
+    attribution: Attributions = Field("attention_gradient", description="attribution method")
+    baseline: Literal["mean", "zero", "drop"] = Field(
+        "mean", description="stands for a hidden token"
+    )
+    budget: int = Field(2000, ge=8, description="model evaluations per sample and target")
+    contexts: Literal["shapley", "banzhaf", "full"] = Field("shapley", description="contexts' law")
+    score: Literal["auto", "logit", "centred"] = Field("auto", description="score of a target")
+    batch_size: int = Field(256, ge=1, description="coalitions per forward pass")
+
+
+class EvaluationConfig(Strict):
+    """What `evaluate` measures."""
+
+    attributions: tuple[Attributions, ...] = Field(
+        ("attention_gradient", "gradient_x_input"), description="methods whose faithfulness counts"
+    )
+    samples: int = Field(300, ge=1, description="test samples of the masking curves, seeded choice")
+    pair_samples: int = Field(
+        50, ge=1, description="test samples of the pair probes, seeded choice"
+    )
+    budget: int = Field(500, ge=8, description="model evaluations per sample of the pair probes")
+    random_draws: int = Field(10, ge=1, description="random rankings averaged as control")
+    probe: bool = Field(True, description="fit a linear probe on the mean-pooled features")
