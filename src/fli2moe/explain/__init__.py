@@ -8,6 +8,7 @@ from fli2moe.explain.grouping import GroupedGame, blocks, group_to_budget
 from fli2moe.explain.probes import (
     Interactions,
     InteractionShare,
+    audited_interactions,
     exact_interactions,
     interaction_share,
     redundancy_gaps,
@@ -27,6 +28,7 @@ __all__ = [
     "TokenGame",
     "TokenScores",
     "attribute",
+    "audited_interactions",
     "blocks",
     "exact_interactions",
     "group_to_budget",

@@ -4,6 +4,7 @@
 chooses the coalitions, `terms` says what they mean, `estimate` holds the public functions.
 """
 
+from fli2moe.explain.probes.audit import audited_interactions
 from fli2moe.explain.probes.estimate import METHODS, redundancy_gaps, shapley_interactions
 from fli2moe.explain.probes.exact import Interactions, exact_interactions
 from fli2moe.explain.probes.laws import LAWS
@@ -14,6 +15,7 @@ __all__ = [
     "METHODS",
     "InteractionShare",
     "Interactions",
+    "audited_interactions",
     "exact_interactions",
     "interaction_share",
     "redundancy_gaps",
