@@ -9,15 +9,31 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from fli2moe import __version__
 from fli2moe.errors import FLI2MoEError, InputError, one_line
 
+
+class _Commands(TyperGroup):
+    """Answers an error in one line with its exit code, before typer makes its own of Ctrl-C."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command."""
+        try:
+            return super().invoke(ctx)
+        except FLI2MoEError as error:
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail("interrupted; run the same command again", 4)
+
+
 app = typer.Typer(
     name="fli2moe",
+    cls=_Commands,
     help="Which piece of text together with which piece of the picture made the model say that?",
     no_args_is_help=True,
     add_completion=False,
@@ -195,6 +211,14 @@ def probe(
 def data_check(
     manifest: Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet manifest")],
     label: Annotated[str, typer.Option(help="label column")] = "label",
+    id_column: Annotated[str, typer.Option("--id", help="id column")] = "id",
+    split: Annotated[str, typer.Option(help="split column, if there is one")] = "split",
+    image_root: Annotated[
+        Path | None, typer.Option(help="folder of the pictures; the manifest's own")
+    ] = None,
+    allow_outside: Annotated[
+        bool, typer.Option(help="accept pictures outside that folder")
+    ] = False,
     separator: Annotated[str, typer.Option(help="between several labels of a row")] = "|",
     max_errors: Annotated[int, typer.Option(min=1, help="problems to show")] = 50,
 ) -> None:
@@ -206,6 +230,10 @@ def data_check(
         manifest,
         open_picture=open_picture,
         label_column=label,
+        id_column=id_column,
+        split_column=split,
+        image_root=image_root,
+        allow_outside=allow_outside,
         label_separator=separator,
         max_errors=max_errors,
     )
@@ -216,19 +244,12 @@ def data_check(
 
 
 def main() -> None:
-    """Runs the command line; a known error is one line and its exit code, not a traceback."""
-    try:
-        app()
-    except FLI2MoEError as error:
-        _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; run the same command again", 4)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush to
-        sys.exit(0)
+    """Runs the command line."""
+    app()
 
 
-def _fail(line: str, code: int) -> None:
+def _fail(line: str, code: int) -> NoReturn:
+    """Ends the process; inside an `except` block, the traceback comes first with --debug."""
     if os.environ.get("FLI2MOE_DEBUG"):
         traceback.print_exc()
     typer.echo(f"fli2moe: {one_line(line)}", err=True)

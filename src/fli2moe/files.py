@@ -7,11 +7,14 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fli2moe.errors import InputError, MachineError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -46,6 +49,21 @@ def complete_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def check_writable(folder: Path) -> None:
+    """Makes the folder and tries to write in it, so that a long job fails before it starts.
+
+    Raises:
+        MachineError: when it cannot be made or written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        remedy = "choose another folder, or mend its rights"
+        raise MachineError(str(folder), f"cannot write: {reason}", "a folder", remedy) from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes a UTF-8 text file, complete or not at all."""
     with complete_file(path) as temporary:
@@ -57,8 +75,28 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes a safetensors file, complete or not at all.
+
+    Raises:
+        MachineError: when the folder cannot be written, or the disk is full.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with complete_file(path) as temporary:
+        try:
+            save_file({k: x.detach().cpu().contiguous() for k, x in tensors.items()}, temporary)
+        except SafetensorError as error:  # how safetensors reports a full disk
+            raise OSError(str(error)) from None
+
+
+def read_json(path: Path, remedy: str = "") -> Any:
     """Reads a JSON file.
+
+    Args:
+        path: the file.
+        remedy: what to do when it is missing or damaged; part of the message.
 
     Raises:
         InputError: when it is missing or no JSON.
@@ -66,9 +104,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(str(path), "no such file", "a JSON file") from None
+        raise InputError(str(path), "no such file", "a JSON file", remedy) from None
     except (OSError, ValueError) as error:
-        raise InputError(str(path), f"not readable: {error}", "a JSON file") from None
+        raise InputError(str(path), f"not readable: {error}", "a JSON file", remedy) from None
 
 
 def file_digest(path: Path) -> str:

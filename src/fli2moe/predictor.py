@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,28 @@ import torch
 from torch import Tensor
 
 from fli2moe.config import Config
-from fli2moe.encoders import Encoder, open_picture, players_of
+from fli2moe.encoders import Encoder, players_of
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.explain.attribution import attribute
-from fli2moe.explain.explanation import Explanation, TokenScores
+from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.game import TokenGame
-from fli2moe.explain.grouping import group_to_budget
 from fli2moe.explain.model_game import BASELINES, model_game
-from fli2moe.explain.probes import redundancy_gaps, shapley_interactions
+from fli2moe.explain.pieces import (
+    DROP_WARNING,
+    Probed,
+    completeness_notes,
+    contribution_shares,
+    has_pairs,
+    input_name,
+    leak,
+    leak_note,
+    leak_players,
+    picture_size,
+    probe_pairs,
+    token_tables,
+)
 from fli2moe.model import FusionTransformer, MoEOutput
+from fli2moe.prediction import Prediction, predictions
 from fli2moe.run_folder import Parts, load_parts, save_parts
 from fli2moe.task import Task
 from fli2moe.tokens import Player, TokenBatch
@@ -29,20 +42,7 @@ from fli2moe.tokens import Player, TokenBatch
 Inputs = Mapping[str, Any]
 """Raw inputs of one sample: {modality: str, or path or PIL picture, or path of features}."""
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model says of one sample.
-
-    Attributes:
-        labels: predicted class names.
-        probabilities: {class: probability}.
-        expert_weights: {expert: router weight}, summing to 1.
-    """
-
-    labels: tuple[str, ...]
-    probabilities: Mapping[str, float]
-    expert_weights: Mapping[str, float]
+__all__ = ["Inputs", "Prediction", "Predictor"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,17 +73,7 @@ class Predictor:
 
     def predict_tokens(self, tokens: TokenBatch) -> list[Prediction]:
         """Predicts encoded samples."""
-        output = self.run(tokens)
-        probabilities = self.task.probabilities(output.logits)
-        result = []
-        for row in range(tokens.batch_size):
-            chosen = self.task.predict(output.logits[row : row + 1])[0]
-            indices = chosen.nonzero()[:, 0].tolist() if self.task.multilabel else [int(chosen)]
-            values = zip(self.task.classes, probabilities[row].tolist(), strict=True)
-            weights = zip(self.model.experts, output.weights[row].tolist(), strict=True)
-            labels = tuple(self.task.classes[i] for i in indices)
-            result.append(Prediction(labels, dict(values), dict(weights)))
-        return result
+        return predictions(self.task, self.model.experts, self.run(tokens))
 
     def run(self, tokens: TokenBatch) -> MoEOutput:
         """Runs the model on encoded samples without gradients."""
@@ -139,6 +129,7 @@ class Predictor:
         tokens: TokenBatch | None = None,
         score: str | None = None,
         baseline: str | None = None,
+        players: Sequence[Player] | None = None,
     ) -> TokenGame:
         """Returns the game of one sample: coalitions of words and patches in, scores out.
 
@@ -148,6 +139,10 @@ class Predictor:
             tokens: the encoded sample, where it is at hand.
             score: `auto`, `logit`, `centred` (design 3.6) or `probability`; the config's default.
             baseline: `mean`, `zero` or `drop`; the config's by default.
+            players: what may be hidden; the words and patches by default.
+
+        Raises:
+            InputError: for an unknown target, score or baseline, or fewer than two players.
         """
         options = self.config.explain
         tokens = self.encode([inputs]) if tokens is None else tokens
@@ -163,7 +158,7 @@ class Predictor:
         return model_game(
             self.model,
             tokens,
-            self.players(inputs, tokens),
+            self.players(inputs, tokens) if players is None else players,
             head_scores,
             self.baseline(baseline or options.baseline),
             batch_size=options.batch_size,
@@ -210,16 +205,15 @@ class Predictor:
             baseline=self.baseline("mean" if options.baseline == "drop" else options.baseline),
             seed=seed,
         )
-        game = self.game(inputs, name, tokens=tokens)
-        pairs, grouped, notes = _probe(game, budget, options.contexts, seed)
-        weights = output.weights[0].tolist()
-        shares = contribution_shares(self.task, output, chosen)[0].tolist()
-        notes = [*notes, *_attribution_notes(attribution.convergence_delta)]
+        probed = self._probe(inputs, name, tokens, budget, seed)
         settings = {
             **options.model_dump(mode="json"),
             "budget": budget,
-            "evaluations": game.evaluations,
+            "evaluations": probed.evaluations,
+            "leak": probed.leak or dict.fromkeys(self.model.heads, 0.0),
         }
+        weights = output.weights[0].tolist()
+        shares = contribution_shares(self.task, output, [chosen])[0].tolist()
         return Explanation(
             sample_id=sample_id,
             target=name,
@@ -230,17 +224,42 @@ class Predictor:
             expert_weights=dict(zip(self.model.experts, weights, strict=True)),
             expert_shares=dict(zip(self.model.experts, shares, strict=True)),
             attribution=options.attribution,
-            token_scores=_token_scores(tokens, attribution.scores),
-            players=grouped.players,
-            pairs=pairs,
-            inputs={m: str(inputs[m]) for m in self.encoders},
+            token_scores=token_tables(tokens, attribution.scores),
+            players=probed.players,
+            pairs=probed.pairs,
+            inputs={m: input_name(inputs[m]) for m in self.encoders},
             labels=tuple(labels),
-            sizes={m: _size(inputs[m]) for m, e in self.encoders.items() if e.kind == "image"},
+            sizes={
+                m: picture_size(inputs[m]) for m, e in self.encoders.items() if e.kind == "image"
+            },
             unseen={m: tuple(e.unseen(inputs[m])) for m, e in self.encoders.items()},
-            notes=tuple(notes),
+            notes=(*probed.notes, *completeness_notes(attribution.convergence_delta)),
             settings=settings,
             seed=seed,
             fingerprint=self.fingerprint,
+        )
+
+    def _probe(
+        self, inputs: Inputs, target: str, tokens: TokenBatch, budget: int, seed: int
+    ) -> Probed:
+        options = self.config.explain
+        players, apart = self.players(inputs, tokens), leak_players(tokens)
+        notes = [DROP_WARNING] if options.baseline == "drop" else []
+        leaks: dict[str, float] = {}
+        if apart:
+            leaks = leak(self.game(inputs, target, tokens=tokens, players=apart))
+            notes.append(leak_note(leaks[self.model.heads[0]]))
+        spent = 2 if apart else 0
+        if not has_pairs(players):
+            notes.append("no cross-modal pair: a modality has no content token")
+            return Probed(players, notes=tuple(notes), evaluations=spent, leak=leaks)
+        game = self.game(inputs, target, tokens=tokens, players=players)
+        probed = probe_pairs(game, budget - spent, options.contexts, seed)
+        return replace(
+            probed,
+            notes=(*probed.notes, *notes),
+            evaluations=probed.evaluations + spent,
+            leak=leaks,
         )
 
     @cached_property
@@ -269,48 +288,3 @@ class Predictor:
                 model was trained with.
         """
         return Predictor(**vars(load_parts(Path(folder))))
-
-
-def contribution_shares(task: Task, output: MoEOutput, target: int) -> Tensor:
-    """Returns (B, E): each expert's share of sum over e of |w_e * score_e| (design 3.8)."""
-    parts = (output.weights * task.score(output.expert_logits, target)).abs()
-    return parts / parts.sum(-1, keepdim=True).clamp_min(1e-12)
-
-
-def _probe(
-    game: TokenGame, budget: int, contexts: str, seed: int
-) -> tuple[dict[str, Any], TokenGame, list[str]]:
-    if len(game.players) < 2 or not len(game.cross_modal_pairs()):
-        return {}, game, ["no cross-modal pair: a modality has no content token"]
-    grouped = group_to_budget(game, budget, "auto", contexts)
-    pairs = {
-        "synergy": shapley_interactions(grouped.game, budget, contexts=contexts, seed=seed),
-        "redundancy": redundancy_gaps(grouped.game, budget, contexts=contexts, seed=seed),
-    }
-    return pairs, grouped.game, [grouped.note] if grouped.note else []
-
-
-def _attribution_notes(deltas: Mapping[str, Tensor]) -> list[str]:
-    return [
-        f"integrated gradients of {head} miss completeness by {float(delta.abs().max()):.3g}"
-        for head, delta in deltas.items()
-    ]
-
-
-def _token_scores(
-    tokens: TokenBatch, scores: Mapping[str, Mapping[str, Tensor]]
-) -> dict[str, TokenScores]:
-    tables = {}
-    for m, t in tokens.items():
-        content = t.content[0].nonzero()[:, 0]
-        tables[m] = TokenScores(
-            tokens=tuple(content.tolist()),
-            spans=tuple(tuple(span) for span in t.spans[0, content].tolist()),
-            scores={head: tuple(s[m][0, content].tolist()) for head, s in scores.items()},
-        )
-    return tables
-
-
-def _size(picture: Any) -> tuple[int, int]:
-    size = open_picture(picture).size
-    return size[0], size[1]

@@ -11,19 +11,21 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from fli2moe import __version__
 from fli2moe.config import Config, ModalityConfig
 from fli2moe.encoders import Encoder, encoder_options, load_encoder
 from fli2moe.errors import InputError
-from fli2moe.files import complete_file, file_digest, read_json, write_json, write_text
+from fli2moe.files import file_digest, read_json, write_json, write_tensors, write_text
 from fli2moe.model import FusionTransformer, build_model
+from fli2moe.presets import PRESETS
 from fli2moe.task import Task
 
 FORMAT = "fli2moe/predictor/1"
 WEIGHTS, BASELINE, CARD = "model.safetensors", "baseline.safetensors", "predictor.json"
+AGAIN = "train again or copy the run folder anew"
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +42,8 @@ class Parts:
 def save_parts(parts: Parts, folder: Path) -> None:
     """Writes a predictor into `folder`; `predictor.json`, written last, holds the checksums."""
     write_text(folder / "config.yaml", parts.config.to_yaml())
-    state = {k: v.detach().cpu().contiguous() for k, v in parts.model.state_dict().items()}
-    with complete_file(folder / WEIGHTS) as temporary:
-        save_file(state, temporary)
-    with complete_file(folder / BASELINE) as temporary:
-        save_file({m: x.contiguous() for m, x in parts.means.items()}, temporary)
+    write_tensors(folder / WEIGHTS, parts.model.state_dict())
+    write_tensors(folder / BASELINE, parts.means)
     write_json(folder / "environment.json", environment())
     card = {
         "format": FORMAT,
@@ -67,38 +66,41 @@ def load_parts(folder: Path) -> Parts:
         InputError: when files are missing or damaged, or an encoder is not the one that the model
             was trained with.
     """
-    if not folder.is_dir():
-        raise InputError(str(folder), "no such run folder", "a folder written by `fli2moe train`")
-    card = read_json(folder / CARD)
-    if card.get("format") != FORMAT:
-        found = f"format {card.get('format')!r}"
-        raise InputError(str(folder / CARD), found, FORMAT, "use the matching version")
-    for name, digest in card["sha256"].items():
-        path = folder / name
-        if not path.is_file() or file_digest(path) != digest:
-            remedy = "train again or copy the run folder anew"
-            raise InputError(str(path), "missing or damaged", f"sha256 {digest[:12]}", remedy)
+    card = _read_card(folder)
     config = Config.from_yaml(folder / "config.yaml")
     encoders = load_encoders(config)
-    for m, known in card["modalities"].items():
-        if m not in encoders or encoders[m].fingerprint != known["fingerprint"]:
+    for m, known in card.fingerprints.items():
+        if m not in encoders or encoders[m].fingerprint != known:
             remedy = "use the same weights, options and library versions, or train again"
             found = "another encoder than at training time"
-            raise InputError(f"{folder}: modality {m}", found, known["fingerprint"][:12], remedy)
-    task = Task(card["task"], tuple(card["classes"]))
+            raise InputError(f"{folder}: modality {m}", found, known[:12], remedy)
     widths = {m: e.width for m, e in encoders.items()}
-    model = build_model(config.model, widths, len(task.classes))
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-        means = load_file(folder / BASELINE)
-    except (RuntimeError, SafetensorError) as error:
-        raise InputError(str(folder / WEIGHTS), str(error), "weights of this config") from None
-    return Parts(config, task, model.eval(), encoders, means)
+    model = build_model(config.model, widths, len(card.task.classes))
+    _fill(model, folder / WEIGHTS)
+    means = _tensors(folder / BASELINE)
+    return Parts(config, card.task, model.eval(), encoders, means)
+
+
+def run_config(folder: Path) -> Config:
+    """Returns the configuration of a run folder.
+
+    Raises:
+        InputError: when there is no such folder, or its `config.yaml` is missing or damaged.
+    """
+    if not folder.is_dir():
+        raise InputError(str(folder), "no such run folder", "a folder written by `fli2moe train`")
+    return Config.from_yaml(folder / "config.yaml")
 
 
 def load_encoders(config: Config) -> dict[str, Encoder]:
-    """Returns the encoder of every modality that the config names."""
-    return {m: _load(modality) for m, modality in config.data.modalities.items()}
+    """Returns the encoder of every modality that the config names.
+
+    Raises:
+        InputError: when an encoder is unknown, or an option was set that it does not have.
+        MachineError: when a package or the hub would be needed and is not there.
+    """
+    shared = PRESETS[config.preset].get("modality", {})
+    return {m: _load(m, modality, shared) for m, modality in config.data.modalities.items()}
 
 
 def environment() -> dict[str, Any]:
@@ -124,8 +126,72 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _load(modality: ModalityConfig) -> Encoder:
+@dataclass(frozen=True)
+class _Card:
+    """What `predictor.json` says: the task, and each modality's encoder fingerprint."""
+
+    task: Task
+    fingerprints: Mapping[str, str]
+
+
+def _read_card(folder: Path) -> _Card:
+    """Reads `predictor.json` and checks the files that it lists."""
+    if not folder.is_dir():
+        raise InputError(str(folder), "no such run folder", "a folder written by `fli2moe train`")
+    path = folder / CARD
+    card = read_json(path, AGAIN)
+    written = card.get("format") if isinstance(card, dict) else None
+    if written != FORMAT:
+        expected = f"{FORMAT}, written by version {__version__}"
+        raise InputError(str(path), f"format {written!r}", expected, "use the matching version")
+    try:
+        digests = dict(card["sha256"])
+        task = Task(card["task"], tuple(card["classes"]))
+        fingerprints = {m: str(known["fingerprint"]) for m, known in card["modalities"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(str(path), f"damaged: {error}", FORMAT, AGAIN) from None
+    for name in (WEIGHTS, BASELINE):
+        digest = digests.get(name, "")
+        if not (folder / name).is_file() or file_digest(folder / name) != digest:
+            found = "missing or damaged"
+            raise InputError(str(folder / name), found, f"sha256 {digest[:12]}", AGAIN)
+    return _Card(task, fingerprints)
+
+
+def _fill(model: FusionTransformer, path: Path) -> None:
+    """Loads weights; names and shapes must be exactly the model's."""
+    have = {name: tuple(x.shape) for name, x in _tensors(path).items()}
+    want = {name: tuple(x.shape) for name, x in model.state_dict().items()}
+    wrong = sorted(n for n in have.keys() | want.keys() if have.get(n) != want.get(n))
+    if wrong:
+        first = ", ".join(f"{n} {have.get(n, 'missing')}" for n in wrong[:3])
+        found = f"{len(wrong)} tensors do not fit config.yaml: {first}"
+        expected = ", ".join(f"{want.get(n, 'none')}" for n in wrong[:3])
+        raise InputError(str(path), found, expected, AGAIN)
+    model.load_state_dict(_tensors(path))
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise InputError(str(path), f"not readable: {error}", "safetensors", AGAIN) from None
+
+
+def _load(name: str, modality: ModalityConfig, shared: Mapping[str, Any]) -> Encoder:
+    """Loads one encoder with the options that were set.
+
+    A value that is the field's default, or the preset's for every modality, is left out where the
+    encoder has no such option; any other value was asked for, and is then an error.
+    """
     accepted = encoder_options(modality.encoder, modality.kind)
     wanted = modality.model_dump(exclude={"column", "encoder", "kind"}, exclude_none=True)
-    options: Any = {name: value for name, value in wanted.items() if name in accepted}
+    for option, value in wanted.items():
+        usual = (ModalityConfig.model_fields[option].default, shared.get(option))
+        if option not in accepted and value not in usual:
+            where = f"data.modalities.{name}.{option}"
+            own = [o for o in ModalityConfig.model_fields if o in accepted]
+            expected = f"an option of {modality.encoder} ({', '.join(own)})"
+            raise InputError(where, f"{value!r}", expected, "remove it")
+    options: Any = {option: value for option, value in wanted.items() if option in accepted}
     return load_encoder(modality.encoder, kind=modality.kind, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +12,18 @@ from typing import Any
 from fli2moe import report
 from fli2moe.config import Config
 from fli2moe.data.load import load_dataset
-from fli2moe.data.sample import Dataset, Sample
+from fli2moe.data.sample import Sample
 from fli2moe.data.shapes import write_shapes
 from fli2moe.errors import InputError
 from fli2moe.evaluation import evaluate, metric_tables
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.store import read_explanations, write_explanations
-from fli2moe.features import Progress
-from fli2moe.files import read_json, write_json
+from fli2moe.features import Features, Progress, default_cache, encode_samples
+from fli2moe.files import check_writable, read_json, write_json
 from fli2moe.predictor import Predictor
+from fli2moe.run_folder import run_config
+
+logger = logging.getLogger(__name__)
 
 EpochProgress = Callable[[str, Mapping[str, float]], None]
 """Called with (run name, row of the history) after each epoch."""
@@ -48,20 +52,24 @@ def train_run(
 
     Raises:
         InputError: when `out` holds a trained model and `overwrite` is off, or the data are bad.
+        MachineError: when `out` cannot be written.
     """
-    from fli2moe.training import default_cache, fit
+    from fli2moe.training import fit
 
     if (out / "predictor.json").exists() and not overwrite:
         raise InputError(str(out), "holds a trained model", "a new folder", "or give --overwrite")
     dataset = load_dataset(config.data)
+    for note in dataset.notes:
+        logger.warning("data: %s", note)
+    check_writable(out)
 
     def epoch(row: Mapping[str, float]) -> None:
         if progress_epoch:
             progress_epoch(config.model.name, row)
 
-    return fit(
-        config, dataset, out, cache=default_cache(out), progress=progress, progress_epoch=epoch
-    )
+    predictor = fit(config, dataset, out, progress=progress, progress_epoch=epoch)
+    _forget_results(out)
+    return predictor
 
 
 def evaluate_run(
@@ -80,7 +88,7 @@ def evaluate_run(
     return evaluate(
         predictor,
         load_dataset(predictor.config.data),
-        cache=run.resolve().parent / "features",
+        cache=default_cache(run),
         out=run,
         against=others,
         seed=seed,
@@ -104,7 +112,7 @@ def explain_run(
         the number of explanations.
 
     Raises:
-        InputError: for an unknown split or id, or too small a budget.
+        InputError: for an unknown split or id, no sample at all, or too small a budget.
     """
     predictor = Predictor.load(run)
     samples = load_dataset(predictor.config.data).split(split)
@@ -115,21 +123,21 @@ def explain_run(
                 raise InputError(f"--id {name}", f"no such sample in split {split}", "an id of it")
         samples = tuple(by_id[name] for name in ids)
     samples = samples[:limit]
-    explanations = _explain(predictor, samples, budget, seed, progress)
+    features = encode_samples(samples, predictor.encoders, default_cache(run), progress)
+    explanations = _explain(predictor, samples, features, budget, seed, progress)
     return write_explanations(explanations, run / "explanations")
 
 
 def report_run(run: Path, out: Path | None = None) -> Path:
     """Writes `report.html` of a run's explanations and, where they are there, its metrics."""
-    config = Config.from_yaml(run / "config.yaml")
+    config = run_config(run)
     samples = {s.id: s for s in load_dataset(config.data).samples}
     explanations = list(read_explanations(run / "explanations"))
     missing = [e.sample_id for e in explanations if e.sample_id not in samples]
     if missing:
         found = f"explains {missing[0]!r}, which the data do not have"
         raise InputError(str(run / "explanations"), found, "", "explain again")
-    metrics = run / "metrics.json"
-    tables = metric_tables(read_json(metrics)) if metrics.is_file() else None
+    tables = _tables(run / "metrics.json")
     shown = [samples[name] for name in dict.fromkeys(e.sample_id for e in explanations)]
     about = {
         "Data": Path(config.data.path).name,
@@ -209,15 +217,34 @@ def probe_sample(
     )
 
 
+def _tables(metrics: Path) -> dict[str, Any] | None:
+    if not metrics.is_file():
+        return None
+    remedy = "run `fli2moe evaluate` again"
+    values = read_json(metrics, remedy)
+    try:
+        return metric_tables(values)
+    except (KeyError, TypeError, AttributeError) as error:
+        found = f"damaged or of another version: {error}"
+        raise InputError(str(metrics), found, "what `fli2moe evaluate` wrote", remedy) from None
+
+
+def _forget_results(out: Path) -> None:
+    """Removes what an earlier model of this folder left: its figures are not the new model's."""
+    for name in ("metrics.json", "report.html", "explanations/manifest.json"):
+        (out / name).unlink(missing_ok=True)
+
+
 def _explain(
     predictor: Predictor,
     samples: Sequence[Sample],
+    features: Features,
     budget: int | None,
     seed: int,
     progress: Progress | None,
 ) -> Iterator[Explanation]:
     for done, sample in enumerate(samples):
-        tokens = predictor.encode([sample.inputs])
+        tokens = features.batch([done])
         targets = predictor.task.targets(predictor.run(tokens).logits)[0]
         for target in targets:
             yield predictor.explain(
@@ -231,11 +258,6 @@ def _explain(
             )
         if progress:
             progress("explain", done + 1, len(samples))
-
-
-def dataset_of(run: Path) -> Dataset:
-    """Returns the data set that a run was trained on."""
-    return load_dataset(Config.from_yaml(run / "config.yaml").data)
 
 
 def _name(run: Path) -> str:

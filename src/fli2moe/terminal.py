@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -10,18 +11,28 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
 )
 from rich.table import Table
 from rich.text import Text
 
+from fli2moe.errors import one_line
+
+WIDTH = 140  # where there is no terminal: lines are not broken, cells not cut
+
 
 class Terminal:
-    """A console with one progress bar per stage; use as a context manager."""
+    """A console with one progress bar per stage; use as a context manager.
+
+    Inside it, warnings of the library become lines of their own, above the bars.
+    """
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
+        if console is None and not self.console.is_terminal:
+            self.console = Console(highlight=False, width=WIDTH)
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -30,14 +41,17 @@ class Terminal:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self._tasks: dict[str, Any] = {}
+        self._tasks: dict[str, TaskID] = {}
+        self._notes = _Notes(self.say)
 
     def __enter__(self) -> Terminal:
+        logging.getLogger("fli2moe").addHandler(self._notes)
         self._bars.start()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._bars.stop()
+        logging.getLogger("fli2moe").removeHandler(self._notes)
 
     def step(self, stage: str, done: int, total: int) -> None:
         """Moves the bar of a stage; without a terminal, prints one line when it is complete."""
@@ -55,26 +69,40 @@ class Terminal:
         )
 
     def say(self, line: str) -> None:
-        """Prints one line as it is."""
-        self.console.print(Text(line))
+        """Prints one line as it is; control characters are shown, not obeyed."""
+        self.console.print(Text(one_line(line)), soft_wrap=True)
 
     def tables(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
         """Prints tables as `metric_tables` returns them."""
         for title, content in tables.items():
             table = Table(
-                title=Text(title),
-                caption=Text(content["note"]),
+                title=Text(one_line(title)),
+                caption=Text(one_line(content["note"])),
                 title_justify="left",
                 caption_justify="left",
             )
             for number, column in enumerate(content["columns"]):
-                table.add_column(Text(str(column)), justify="left" if number == 0 else "right")
+                table.add_column(
+                    Text(one_line(str(column))), justify="left" if number == 0 else "right"
+                )
             for row in content["rows"]:
                 table.add_row(*(Text(_cell(value)) for value in row))
             self.console.print(table)
 
 
+class _Notes(logging.Handler):
+    """Hands warnings to a function, one line each."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._say = say
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Says one record."""
+        self._say(f"note: {record.getMessage()}")
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return "n/a"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else one_line(str(value))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
+import tempfile
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,20 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from fli2moe.batches import Batches, EncodedSplit, encode_split
 from fli2moe.config import Config
-from fli2moe.data.sample import Dataset, Sample
-from fli2moe.encoders import Encoder
+from fli2moe.data.sample import Dataset
 from fli2moe.errors import InputError
-from fli2moe.features import Features, Progress, encode_samples
-from fli2moe.files import complete_file, write_json
+from fli2moe.features import Progress, default_cache
+from fli2moe.files import write_json, write_tensors
+from fli2moe.history import History
+from fli2moe.lightning_guard import interruptible, quiet_lightning
 from fli2moe.losses import interaction_losses
 from fli2moe.masking import mask_at_random
 from fli2moe.model import FusionTransformer, build_model, masks_of, parameter_count
 from fli2moe.predictor import Predictor
 from fli2moe.run_folder import load_encoders
+from fli2moe.schedule import rate_factor
 from fli2moe.task import Task
 from fli2moe.tokens import TokenBatch
 
@@ -34,43 +36,6 @@ logger = logging.getLogger(__name__)
 
 ProgressEpoch = Callable[[Mapping[str, float]], None]
 """Called after each epoch with its row of the history."""
-
-
-@dataclass(frozen=True)
-class EncodedSplit:
-    """The features and labels of one split, served in batches."""
-
-    features: Features
-    target: Tensor
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def rows(self, index: Sequence[int]) -> tuple[TokenBatch, Tensor]:
-        """Returns the tokens and the labels of the samples at `index`."""
-        return self.features.batch(index), self.target[list(index)]
-
-
-class Batches:
-    """An iterable over batches of a split; each epoch's order follows from (seed, epoch)."""
-
-    def __init__(self, split: EncodedSplit, size: int, seed: int | None) -> None:
-        self.split, self.size, self.seed, self.epoch = split, size, seed, 0
-
-    def __len__(self) -> int:
-        if self.seed is None:
-            return -(-len(self.split) // self.size)
-        return max(1, len(self.split) // self.size)  # a last partial training batch is left out
-
-    def __iter__(self) -> Iterator[tuple[TokenBatch, Tensor]]:
-        order = torch.arange(len(self.split))
-        if self.seed is not None:
-            generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
-            order = torch.randperm(len(self.split), generator=generator)
-            self.epoch += 1
-        for step in range(len(self)):
-            index = order[step * self.size : (step + 1) * self.size].tolist()
-            yield self.split.rows(index)
 
 
 class Trainee(lightning.LightningModule):
@@ -124,7 +89,8 @@ class Trainee(lightning.LightningModule):
         seed = self.config.seed * 1_000_003 + self.global_step
         torch.manual_seed(seed)
         self.random.manual_seed(seed)
-        factor = self._rate_factor()
+        config, step = self.config, self.global_step
+        factor = rate_factor(config.training, config.losses, step, self.total_steps, self.gate_step)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["base"] * factor
 
@@ -136,8 +102,9 @@ class Trainee(lightning.LightningModule):
             tokens = mask_at_random(tokens, self.means, training.mask_training, self.random)
         projected, masks = self.model.project(tokens), masks_of(tokens)
         output = self.model.fuse(projected, masks)
+        weights = None if self.class_weights is None else self.class_weights.to(target.device)
         each = self.task.losses(
-            output.logits, target, weights=self.class_weights, smoothing=losses.label_smoothing
+            output.logits, target, weights=weights, smoothing=losses.label_smoothing
         )
         loss = each.mean()
         self._watch_gate(each.detach())
@@ -183,32 +150,14 @@ class Trainee(lightning.LightningModule):
             self.gate_step = self.global_step + 1
             logger.info("gate open at step %d", self.gate_step)
 
-    def _rate_factor(self) -> float:
-        options, step = self.config.training, self.global_step
-        warmup = options.warmup_epochs * self.total_steps / options.epochs
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        if self.config.losses.interaction_schedule == "gated":
-            if self.gate_step is None:
-                return 1.0
-            left = (self.total_steps - step) / max(1, self.total_steps - self.gate_step)
-            return max(0.02, left)
-        if options.schedule == "cosine":
-            done = (step - warmup) / max(1.0, self.total_steps - warmup)
-            return float(0.5 * (1 + torch.cos(torch.tensor(done * torch.pi))))
-        return 1.0
 
-
-@dataclass
 class Keeper(Callback):
-    """Keeps the weights of the best validation epoch, stops without progress, writes history."""
+    """Ends each epoch: its row of the history, the best weights to disk, stop without progress."""
 
-    config: Config
-    checkpoint: Path | None
-    progress: ProgressEpoch | None
-    history: list[dict[str, float]] = field(default_factory=list)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    best_epoch: int = -1
+    def __init__(
+        self, history: History, checkpoint: Path | None, progress: ProgressEpoch | None
+    ) -> None:
+        self.history, self.checkpoint, self.progress = history, checkpoint, progress
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Compares this epoch with the best so far."""
@@ -218,29 +167,11 @@ class Keeper(Callback):
         row["gate_open"] = float(trainee.gate_step is not None)
         row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         trainee.epoch_losses = []
-        self.history.append(row)
-        if self._improved(row):
-            self.best_epoch = len(self.history) - 1
-            self.best = {k: v.detach().cpu().clone() for k, v in trainee.model.state_dict().items()}
-            if self.checkpoint is not None:
-                from safetensors.torch import save_file
-
-                with complete_file(self.checkpoint) as temporary:
-                    save_file(self.best, temporary)
-        elif len(self.history) - 1 - self.best_epoch >= self.config.training.patience:
-            trainer.should_stop = True
+        if self.history.add(row, trainee.model.state_dict()) and self.checkpoint is not None:
+            write_tensors(self.checkpoint, self.history.best)
+        trainer.should_stop = self.history.out_of_patience
         if self.progress:
             self.progress(row)
-
-    def _improved(self, row: Mapping[str, float]) -> bool:
-        if self.best_epoch < 0:
-            return True
-        best = self.history[self.best_epoch]
-        if row["gate_open"] > best["gate_open"]:  # before the gate the model is not yet this model
-            return True
-        if self.config.training.monitor == "score":
-            return row["val_score"] > best["val_score"]
-        return row["val_loss"] < best["val_loss"]
 
 
 def fit(
@@ -258,80 +189,64 @@ def fit(
         config: everything the run needs.
         dataset: with train and val splits.
         out: run folder to write; nothing is written when None.
-        cache: folder of the feature cache; `features` beside `out` by default.
+        cache: folder of the feature cache; `features` beside `out` by default, and a temporary
+            one when `out` is None too.
         progress: called while encoding.
         progress_epoch: called after each epoch.
 
     Raises:
         InputError: when a split is empty, an input cannot be read, or the loss diverges.
     """
-    folder = None if out is None else Path(out)
-    cache_folder = Path(cache) if cache else default_cache(folder)
     for name in ("train", "val"):
         if not dataset.split(name):
             raise InputError(dataset.source, f"no {name} samples", "train and val samples")
+    folder = None if out is None else Path(out)
+    if folder is None and cache is None:
+        with tempfile.TemporaryDirectory() as passing:
+            return _fit(config, dataset, None, Path(passing), progress, progress_epoch)
+    cache_folder = default_cache(folder) if cache is None else Path(cache)
+    return _fit(config, dataset, folder, cache_folder, progress, progress_epoch)
+
+
+def _fit(
+    config: Config,
+    dataset: Dataset,
+    folder: Path | None,
+    cache: Path,
+    progress: Progress | None,
+    progress_epoch: ProgressEpoch | None,
+) -> Predictor:
     encoders = load_encoders(config)
     task = Task("multilabel" if dataset.multilabel else "multiclass", dataset.classes)
     started = time.perf_counter()
-    train, val = (
-        encode_split(dataset.split(s), encoders, task, cache_folder, progress)
-        for s in ("train", "val")
-    )
+    train = encode_split(dataset.train, encoders, task, cache, progress)
+    val = encode_split(dataset.val, encoders, task, cache, progress)
     encoded = time.perf_counter()
     statistics = train.features.statistics()
     means = {m: s.mean for m, s in statistics.items()}
-    with torch.random.fork_rng(), _quiet_lightning():
+    with torch.random.fork_rng(), quiet_lightning():
         torch.manual_seed(config.seed)
         widths = {m: e.width for m, e in encoders.items()}
         model = build_model(config.model, widths, len(task.classes))
         if config.model.standardise:
             for m, s in statistics.items():
                 model.standardise(m, s.mean, s.deviation)
-        keeper, gate = _train(config, model, task, train, val, means, folder, progress_epoch)
-    model.load_state_dict(keeper.best)
+        history, gate = _train(config, model, task, train, val, means, folder, progress_epoch)
+    model.load_state_dict(history.best)
     predictor = Predictor(config, task, model.eval(), encoders, means)
     if folder is not None:
         predictor.save(folder)
         summary = {
             "parameters": parameter_count(model),
-            "best_epoch": keeper.best_epoch,
+            "best_epoch": history.best_epoch,
             "gate_step": gate,
             "seconds": {"encode": encoded - started, "train": time.perf_counter() - encoded},
-            "history": keeper.history,
+            "history": [
+                {k: None if math.isnan(v) else v for k, v in row.items()} for row in history.rows
+            ],
         }
         write_json(folder / "training.json", summary)
     return predictor
-
-
-def encode_split(
-    samples: Sequence[Sample],
-    encoders: Mapping[str, Encoder],
-    task: Task,
-    cache: Path,
-    progress: Progress | None = None,
-) -> EncodedSplit:
-    """Returns features (from the cache where they are there) and labels of some samples."""
-    features = encode_samples(samples, encoders, cache, progress)
-    return EncodedSplit(features, task.encode([s.labels for s in samples]))
-
-
-def default_cache(out: Path | None) -> Path:
-    """Returns the folder `features` beside the run folder, or in the working directory."""
-    return (out.resolve().parent if out is not None else Path.cwd()) / "features"
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keeps Lightning's hints about hardware and products off the user's terminal."""
-    log = logging.getLogger("lightning.pytorch")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="lightning")
-            yield
-    finally:
-        log.setLevel(level)
 
 
 def _train(
@@ -343,27 +258,28 @@ def _train(
     means: Mapping[str, Tensor],
     folder: Path | None,
     progress: ProgressEpoch | None,
-) -> tuple[Keeper, int | None]:
+) -> tuple[History, int | None]:
     options = config.training
     batches = Batches(train, options.batch_size, config.seed)
     weights = task.class_weights(train.target) if options.class_weights == "balanced" else None
     trainee = Trainee(model, task, config, means, weights, options.epochs * len(batches))
     checkpoint = None if folder is None else folder / "checkpoints" / "best.safetensors"
-    keeper = Keeper(config, checkpoint, progress)
+    history = History(options)
     trainer = lightning.Trainer(
         max_epochs=options.epochs,
         accelerator="auto",
         devices=1,
         precision=options.precision,
         gradient_clip_val=options.clip,
-        callbacks=[keeper],
+        callbacks=[Keeper(history, checkpoint, progress)],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
-    trainer.fit(trainee, batches, Batches(val, 4 * options.batch_size, None))
+    with interruptible():
+        trainer.fit(trainee, batches, Batches(val, 4 * options.batch_size, None))
     if trainee.gate_step is None:
         logger.warning("the gate never opened: interaction losses and masking were never on")
-    return keeper, trainee.gate_step
+    return history, trainee.gate_step

@@ -27,6 +27,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from fli2moe.errors import InputError
+from fli2moe.files import complete_file
 
 CELL, GRID = 16, 4
 COLOURS = {
@@ -166,18 +167,21 @@ def write_shapes(
 
     Raises:
         InputError: when a size is not positive.
+        MachineError: when the folder cannot be written.
     """
     if min(sizes) < 1:
         raise InputError("shapes", f"sizes {sizes}", "at least one sample in each split")
     folder = Path(folder)
-    (folder / "images").mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     splits: Sequence[str] = [
         s for s, n in zip(("train", "val", "test"), sizes, strict=True) for _ in range(n)
     ]
-    manifest = folder / "manifest.csv"
-    partial = folder / "manifest.csv.partial"  # the final name appears only when all is written
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    manifest = folder / "manifest.csv"  # appears only when all pictures are there
+    with (
+        complete_file(manifest) as temporary,
+        temporary.open("w", newline="", encoding="utf-8") as file,
+    ):
+        (folder / "images").mkdir(exist_ok=True)
         writer = csv.writer(file)
         writer.writerow(["id", "image", "text", "label", "split", "causes"])
         for number, split in enumerate(splits):
@@ -186,7 +190,6 @@ def write_shapes(
             render(scene).save(folder / "images" / f"{name}.png", compress_level=1)
             labels, causes = "|".join(scene.labels), json.dumps(scene.causes)
             writer.writerow([name, f"images/{name}.png", scene.caption, labels, split, causes])
-    partial.replace(manifest)
     return manifest
 
 

@@ -18,9 +18,10 @@ from fli2moe.evaluation.faithfulness import faithfulness
 from fli2moe.evaluation.interactions import interaction_shares
 from fli2moe.evaluation.linear_probe import linear_probe
 from fli2moe.evaluation.planted import planted_recovery
+from fli2moe.explain.pieces import contribution_shares
 from fli2moe.features import Features, Progress, encode_samples
 from fli2moe.files import write_json
-from fli2moe.predictor import Predictor, contribution_shares
+from fli2moe.predictor import Predictor
 from fli2moe.tokens import TokenBatch
 
 BATCH = 64
@@ -109,7 +110,7 @@ def evaluate(
         metrics.setdefault("against", {})[name] = task_metrics(other, theirs)
     lap("task")
     if options.probe and dataset.train:
-        metrics["linear_probe"] = linear_probe(predictor, dataset, Path(cache), test.target)
+        metrics["linear_probe"] = linear_probe(predictor, dataset, Path(cache), test)
         lap("linear_probe")
     metrics["faithfulness"] = faithfulness(predictor, test, seed, progress)
     lap("faithfulness")
@@ -141,8 +142,7 @@ def run_split(
         batch_targets = task.targets(output.logits)
         logits.append(output.logits)
         weights.append(output.weights)
-        first = [contribution_shares(task, output, t[0])[i] for i, t in enumerate(batch_targets)]
-        shares.append(torch.stack(first))
+        shares.append(contribution_shares(task, output, [t[0] for t in batch_targets]))
         targets += batch_targets
     return TestSplit(
         samples,

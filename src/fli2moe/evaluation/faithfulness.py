@@ -38,8 +38,8 @@ def faithfulness(
 ) -> dict[str, Any]:
     """Returns {method: {modality: curves, AOPC and gaps with standard errors}}.
 
-    Samples whose modality has no content token are left out of that modality; `n` says how many
-    were measured.
+    Samples whose modality has no content token are left out of that modality: `n` says how many
+    were measured, `left_out` how many were not.
     """
     options = predictor.config.evaluation
     chosen = test.choose(range(len(test.samples)), options.samples, seed)
@@ -47,23 +47,26 @@ def faithfulness(
     for done, i in enumerate(chosen):
         sample, tokens = test.samples[i], test.tokens(i)
         names = [predictor.task.classes[c] for c in test.targets[i]]
-        game = predictor.game(sample.inputs, names, tokens=tokens, score="probability")
-        weights = predictor.task.target_weights([test.targets[i]])
-        present = {p.modality for p in game.players}
-        for method in options.attributions:
-            scores = attribute(
-                predictor.model, tokens, weights, method, baseline=predictor.means, seed=seed
-            ).scores[predictor.model.heads[0]]
-            ranking = player_sums(game.players, scores)
-            for m in present:
-                curve = top_k_curve(game, ranking, m, draws=options.random_draws, seed=seed + i)
-                curves.setdefault((method, m), []).append(curve)
+        players = predictor.players(sample.inputs, tokens)
+        if len(players) > 1:
+            game = predictor.game(
+                sample.inputs, names, tokens=tokens, score="probability", players=players
+            )
+            weights = predictor.task.target_weights([test.targets[i]])
+            for method in options.attributions:
+                scores = attribute(
+                    predictor.model, tokens, weights, method, baseline=predictor.means, seed=seed
+                ).scores[predictor.model.heads[0]]
+                ranking = player_sums(players, scores)
+                for m in {p.modality: None for p in players}:
+                    curve = top_k_curve(game, ranking, m, draws=options.random_draws, seed=seed + i)
+                    curves.setdefault((method, m), []).append(curve)
         if progress:
             progress("faithfulness", done + 1, len(chosen))
     result: dict[str, Any] = {"percents": list(PERCENTS)}
     for method in options.attributions:
         result[method] = {
-            m: _summary(curves[method, m])
+            m: _summary(curves[method, m], len(chosen))
             for m in predictor.model.modalities
             if (method, m) in curves
         }
@@ -75,10 +78,11 @@ def player_sums(players: Sequence[Player], scores: Mapping[str, Tensor]) -> NDAr
     return np.array([float(scores[p.modality][0, list(p.tokens)].sum()) for p in players])
 
 
-def _summary(curves: Sequence[FaithfulnessCurve]) -> dict[str, Any]:
+def _summary(curves: Sequence[FaithfulnessCurve], chosen: int) -> dict[str, Any]:
     summary: dict[str, Any] = {
         name: np.mean([getattr(c, name) for c in curves], axis=0).tolist() for name in _CURVES
     }
+    summary |= {"n": len(curves), "left_out": chosen - len(curves)}
     for name in _SUMMARIES:
         summary[name] = mean_and_error([getattr(c, name) for c in curves])
     return summary

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,11 +14,16 @@ from fli2moe.data.sample import Dataset
 from fli2moe.features import encode_samples
 from fli2moe.predictor import Predictor
 
+if TYPE_CHECKING:
+    from fli2moe.evaluation.evaluate import TestSplit
+
 STRENGTHS = (0.01, 0.1, 1.0)
+NEVER = -1e4
+"""Logit of a class that training never saw."""
 
 
 def linear_probe(
-    predictor: Predictor, dataset: Dataset, cache: Path, target: Tensor
+    predictor: Predictor, dataset: Dataset, cache: Path, test: TestSplit
 ) -> dict[str, Any]:
     """Returns task metrics of logistic regressions on each modality and on all concatenated.
 
@@ -27,19 +32,18 @@ def linear_probe(
 
     Args:
         predictor: whose encoders and task are used.
-        dataset: with train and test splits.
+        dataset: with a train split.
         cache: folder of the feature cache.
-        target: test labels as `Task.encode` returns them.
+        test: the test samples with their features.
     """
     task = predictor.task
-    splits = {s: dataset.split(s) for s in ("train", "val", "test")}
+    splits = {s: samples for s in ("train", "val") if (samples := dataset.split(s))}
     pooled = {
         s: encode_samples(samples, predictor.encoders, cache).pooled()
         for s, samples in splits.items()
-        if samples
     }
+    pooled["test"] = test.features.pooled()
     labels = {s: task.encode([x.labels for x in samples]) for s, samples in splits.items()}
-    labels["test"] = target
     modalities = predictor.model.modalities
     views = {m: (m,) for m in modalities} | {" + ".join(modalities): modalities}
     result = {}
@@ -52,7 +56,7 @@ def linear_probe(
                 c: task.metrics(f["val"], labels["val"])["accuracy"] or 0.0 for c, f in fits.items()
             }
             best = max(score, key=score.__getitem__)
-        result[name] = {**task.metrics(fits[best]["test"], target), "C": best}
+        result[name] = {**task.metrics(fits[best]["test"], test.target), "C": best}
     return result
 
 
@@ -64,22 +68,26 @@ def _scores(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    classes = len(predictor.task.classes)
+    size = len(predictor.task.classes)
     others = [s for s in x if s != "train"]
-    scores = {s: torch.full((len(x[s]), classes), -1e4) for s in others}
+    scores = {s: torch.full((len(x[s]), size), NEVER) for s in others}
     if not predictor.task.multilabel:
+        present = sorted(set(target.tolist()))  # classes absent from training keep NEVER
+        if len(present) == 1:
+            for s in others:
+                scores[s][:, present] = -NEVER
+            return scores
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
         model.fit(x["train"], target.numpy())
-        columns = torch.from_numpy(model.classes_)  # classes absent from training keep -1e4
         for s in others:
-            values = model.predict_log_proba(x[s])
-            scores[s][:, columns] = torch.from_numpy(values).float().clamp_min(-1e4)
+            values = torch.from_numpy(model.predict_log_proba(x[s])).float()
+            scores[s][:, present] = values.clamp_min(NEVER)
         return scores
-    for c in range(classes):
+    for c in range(size):
         column = target[:, c].numpy()
         if column.min() == column.max():
             for s in others:
-                scores[s][:, c] = 1e4 if column[0] else -1e4
+                scores[s][:, c] = -NEVER if column[0] else NEVER
             continue
         model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
         model.fit(x["train"], column)

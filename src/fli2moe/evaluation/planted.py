@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from fli2moe.data.sample import Cause
 from fli2moe.evaluation.statistics import mean_and_error
-from fli2moe.explain.game import TokenGame
+from fli2moe.explain.grouping import group_to_budget
 from fli2moe.explain.probes import redundancy_gaps, shapley_interactions
 from fli2moe.explain.scores import PairScores
 from fli2moe.features import Progress
@@ -23,6 +24,19 @@ if TYPE_CHECKING:
 ESTIMATORS = {"synergy": shapley_interactions, "redundancy": redundancy_gaps}
 
 
+@dataclass(frozen=True)
+class Recovery:
+    """How well the ranking of one sample's pairs found the true ones.
+
+    Attributes:
+        precision_at_1: 1 if the first pair is a true one, else 0.
+        average_precision: mean over the true pairs of the precision at their ranks.
+    """
+
+    precision_at_1: float
+    average_precision: float
+
+
 def planted_recovery(
     predictor: Predictor, test: TestSplit, seed: int, progress: Progress | None
 ) -> dict[str, Any]:
@@ -30,45 +44,65 @@ def planted_recovery(
 
     Only samples that carry the label and are predicted to carry it count: the truth is the pair of
     causes there, the target is that label. Synergy is ranked by SII, redundancy by the redundancy
-    gap, among all cross-modal pairs. Empty for data without planted causes.
+    gap, among all cross-modal pairs (of groups, where the budget cannot serve single players).
+    Several labels of one interaction count together; data without planted causes give {}.
     """
     options = predictor.config.evaluation
     result: dict[str, Any] = {}
-    for label in predictor.task.classes:
-        column = predictor.task.index(label)
-        found = [
-            (i, cause)
-            for i, sample in enumerate(test.samples)
-            for cause in sample.causes
-            if cause.label == label
-            and cause.interaction in ESTIMATORS
-            and label in sample.labels
-            and column in test.targets[i]
-        ]
+    for kind in ESTIMATORS:
+        found = _positives(predictor, test, kind)
         if not found:
             continue
-        kind = found[0][1].interaction
-        causes = dict(found)
-        hits: dict[str, list[tuple[float, float]]] = {h: [] for h in predictor.model.heads}
-        chosen = test.choose([i for i, _ in found], options.pair_samples, seed)
-        for done, i in enumerate(chosen):
-            game = predictor.game(test.samples[i].inputs, label, tokens=test.tokens(i))
-            truth = true_pairs(game, causes[i])
-            scores = ESTIMATORS[kind](game, options.budget, seed=seed + i)
-            for head in hits:
-                hits[head].append(_recovery(scores.for_head(head), truth))
+        chosen = test.choose(range(len(found)), options.pair_samples, seed)
+        hits: dict[str, list[Recovery]] = {h: [] for h in predictor.model.heads}
+        for done, position in enumerate(chosen):
+            i, cause = found[position]
+            for head, recovery in _recover(predictor, test, i, cause, seed + i).items():
+                hits[head].append(recovery)
             if progress:
                 progress(f"planted {kind}", done + 1, len(chosen))
         figures = {head: _figures(values) for head, values in hits.items()}
         mixture = figures.pop(predictor.model.heads[0])
-        result[kind] = {"label": label, **mixture, "experts": figures}
+        labels = ", ".join(dict.fromkeys(found[p][1].label for p in chosen))
+        result[kind] = {"label": labels, **mixture, "experts": figures}
     return result
 
 
-def true_pairs(game: TokenGame, cause: Cause) -> NDArray[np.bool_]:
+def _positives(predictor: Predictor, test: TestSplit, kind: str) -> list[tuple[int, Cause]]:
+    """Returns (sample, cause) where the label of the cause holds and is predicted."""
+    return [
+        (i, cause)
+        for i, sample in enumerate(test.samples)
+        for cause in sample.causes
+        if cause.interaction == kind
+        and cause.label in sample.labels
+        and predictor.task.index(cause.label) in test.targets[i]
+    ]
+
+
+def _recover(
+    predictor: Predictor, test: TestSplit, i: int, cause: Cause, seed: int
+) -> dict[str, Recovery]:
+    """Ranks one sample's pairs per head; empty where the true pair is not among the players.
+
+    That is so where the text was cut before the cause: nothing to recover is not a miss.
+    """
+    inputs, tokens = test.samples[i].inputs, test.tokens(i)
+    players = predictor.players(inputs, tokens)
+    if not true_pairs(players, cause).any():
+        return {}
+    budget = predictor.config.evaluation.budget
+    game = predictor.game(inputs, cause.label, tokens=tokens, players=players)
+    grouped = group_to_budget(game, budget).game
+    scores = ESTIMATORS[cause.interaction](grouped, budget, seed=seed)
+    truth = true_pairs(grouped.players, cause)
+    return {head: recovery(scores.for_head(head), truth) for head in predictor.model.heads}
+
+
+def true_pairs(players: Sequence[Player], cause: Cause) -> NDArray[np.bool_]:
     """Returns (P, P) bool: cross-modal pairs of players that both lie on the cause's spans."""
-    on_cause = np.array([_lies_on(p, cause.spans) for p in game.players])
-    modality = np.array([p.modality for p in game.players])
+    on_cause = np.array([_lies_on(p, cause.spans) for p in players], dtype=np.bool_)
+    modality = np.array([p.modality for p in players])
     across: NDArray[np.bool_] = modality[:, None] != modality[None]
     truth: NDArray[np.bool_] = across & on_cause[:, None] & on_cause[None]
     return truth
@@ -89,20 +123,27 @@ def _axes(span: tuple[float, ...]) -> list[tuple[float, float]]:
     return list(zip(span[:half], span[half:], strict=True))
 
 
-def _recovery(scores: PairScores, truth: NDArray[np.bool_]) -> tuple[float, float]:
-    """(precision@1, average precision) of the ranking of one sample's pairs."""
+def recovery(scores: PairScores, truth: NDArray[np.bool_]) -> Recovery:
+    """Compares the ranking of one sample's pairs with the true ones.
+
+    A true pair that has no score was not found; average precision counts it as missed.
+
+    Args:
+        scores: of one head.
+        truth: (P, P) symmetric, at least one pair True.
+    """
     order = scores.order()
     relevant = truth[scores.first[order], scores.second[order]]
     if not relevant.any():
-        return 0.0, 0.0
+        return Recovery(0.0, 0.0)
     ranks = np.flatnonzero(relevant) + 1
     precision = np.arange(1, len(ranks) + 1) / ranks
-    return float(relevant[0]), float(precision.sum() / truth[np.triu_indices(len(truth))].sum())
+    return Recovery(float(relevant[0]), float(precision.sum() / np.triu(truth).sum()))
 
 
-def _figures(values: list[tuple[float, float]]) -> dict[str, Any]:
-    first = mean_and_error([v[0] for v in values])
-    average = mean_and_error([v[1] for v in values])
+def _figures(values: Sequence[Recovery]) -> dict[str, Any]:
+    first = mean_and_error([v.precision_at_1 for v in values])
+    average = mean_and_error([v.average_precision for v in values])
     return {
         "precision_at_1": first["mean"],
         "precision_at_1_error": first["standard_error"],

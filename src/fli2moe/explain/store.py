@@ -11,6 +11,8 @@ from fli2moe.files import complete_file, file_digest, read_json, write_json
 
 PART_ROWS = 64
 MANIFEST = "manifest.json"
+FORMAT = "fli2moe/explanations/1"
+AGAIN = "run `fli2moe explain` again"
 
 
 def write_explanations(explanations: Iterable[Explanation], folder: Path) -> int:
@@ -31,7 +33,7 @@ def write_explanations(explanations: Iterable[Explanation], folder: Path) -> int
             rows = []
     if rows:
         parts.append(_write_part(rows, folder, len(parts)))
-    write_json(folder / MANIFEST, {"format": "fli2moe/explanations/1", "parts": parts})
+    write_json(folder / MANIFEST, {"format": FORMAT, "parts": parts})
     known = {part["file"] for part in parts}
     for stale in folder.glob("part-*.parquet"):
         if stale.name not in known:
@@ -43,17 +45,21 @@ def read_explanations(folder: Path) -> Iterator[Explanation]:
     """Yields the explanations that the manifest lists, in order.
 
     Raises:
-        InputError: when there is no manifest, or a part does not match its checksum.
+        InputError: when there is no manifest, it is damaged, or a part does not match its checksum.
     """
     import pyarrow.parquet
 
-    if not (folder / MANIFEST).is_file():
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
         raise InputError(str(folder), "no explanations", "", "run `fli2moe explain` first")
-    for part in read_json(folder / MANIFEST)["parts"]:
-        path = folder / part["file"]
-        if not path.is_file() or file_digest(path) != part["sha256"]:
-            remedy = "run `fli2moe explain` again"
-            raise InputError(str(path), "missing or damaged", "the part written", remedy)
+    data = read_json(manifest, AGAIN)
+    try:
+        parts = [(folder / part["file"], part["sha256"]) for part in data["parts"]]
+    except (KeyError, TypeError):
+        raise InputError(str(manifest), "damaged", FORMAT, AGAIN) from None
+    for path, digest in parts:
+        if not path.is_file() or file_digest(path) != digest:
+            raise InputError(str(path), "missing or damaged", f"sha256 {digest[:12]}", AGAIN)
         for text in pyarrow.parquet.read_table(path, columns=["explanation"])[0].to_pylist():
             yield Explanation.from_json(text)
 

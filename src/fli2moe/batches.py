@@ -1,0 +1,80 @@
+"""The encoded samples of a split with their labels, served in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fli2moe.data.sample import Sample
+from fli2moe.encoders import Encoder
+from fli2moe.features import Features, Progress, encode_samples
+from fli2moe.task import Task
+from fli2moe.tokens import TokenBatch
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedSplit:
+    """The features and labels of one split.
+
+    Attributes:
+        features: of N samples.
+        target: labels as `Task.encode` returns them, (N,) or (N, C).
+    """
+
+    features: Features
+    target: Tensor
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def rows(self, index: Sequence[int]) -> tuple[TokenBatch, Tensor]:
+        """Returns the tokens and the labels of the samples at `index`."""
+        return self.features.batch(index), self.target[list(index)]
+
+
+class Batches:
+    """An iterable over batches of a split; each epoch's order follows from (seed, epoch).
+
+    Args:
+        split: the samples.
+        size: of a batch; a smaller last one is left out in training, unless it is the only one.
+        seed: of the order; None keeps the order and every sample.
+    """
+
+    def __init__(self, split: EncodedSplit, size: int, seed: int | None) -> None:
+        self.split, self.size, self.seed, self.epoch = split, size, seed, 0
+
+    def __len__(self) -> int:
+        if self.seed is None:
+            return -(-len(self.split) // self.size)
+        return max(1, len(self.split) // self.size)
+
+    def __iter__(self) -> Iterator[tuple[TokenBatch, Tensor]]:
+        order = torch.arange(len(self.split))
+        if self.seed is not None:
+            generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+            order = torch.randperm(len(self.split), generator=generator)
+            self.epoch += 1
+        for step in range(len(self)):
+            index = order[step * self.size : (step + 1) * self.size].tolist()
+            yield self.split.rows(index)
+
+
+def encode_split(
+    samples: Sequence[Sample],
+    encoders: Mapping[str, Encoder],
+    task: Task,
+    cache: Path,
+    progress: Progress | None = None,
+) -> EncodedSplit:
+    """Returns features (from the cache where they are there) and labels of some samples.
+
+    Raises:
+        InputError: when a sample cannot be encoded, or carries an unknown label.
+    """
+    features = encode_samples(samples, encoders, cache, progress)
+    return EncodedSplit(features, task.encode([s.labels for s in samples]))
