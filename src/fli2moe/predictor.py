@@ -226,6 +226,7 @@ class Predictor:
             attribution=options.attribution,
             token_scores=token_tables(tokens, attribution.scores),
             players=probed.players,
+            parts=probed.parts,
             pairs=probed.pairs,
             inputs={m: input_name(inputs[m]) for m in self.encoders},
             labels=tuple(labels),

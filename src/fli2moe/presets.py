@@ -33,7 +33,6 @@ PRESETS: dict[str, dict[str, Any]] = {
             "clip": 1.0,
             "patience": 5,
         },
-        "explain": {"budget": 500},
     },
     "demo": {
         "model": {

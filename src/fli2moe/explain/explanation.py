@@ -38,6 +38,8 @@ class Explanation:
         sample_id: id of the sample.
         target: class name whose logit is explained; `class_index` its position.
         classes, probabilities: every class of the task with the model's probability.
+        parts: the words, patches and positions by themselves, which attribution is shown for, where
+            the budget made groups of them; empty where they are the players.
         labels: the sample's true labels where known, else empty.
         heads: `mixture` first, then the experts by name.
         expert_weights: {expert: router weight}, summing to 1.
@@ -67,6 +69,7 @@ class Explanation:
     players: tuple[Player, ...]
     pairs: Mapping[str, PairScores]
     inputs: Mapping[str, str]
+    parts: tuple[Player, ...] = ()
     labels: tuple[str, ...] = ()
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     unseen: Mapping[str, tuple[tuple[float, ...], ...]] = field(default_factory=dict)
@@ -97,20 +100,32 @@ class Explanation:
         Raises:
             InputError: when `head` is unknown.
         """
+        return self._sums(self.players, head)
+
+    def part_scores(self, head: str) -> tuple[float, ...]:
+        """Returns the attribution of each part, or of each player where there are no parts.
+
+        Raises:
+            InputError: when `head` is unknown.
+        """
+        return self._sums(self.parts or self.players, head)
+
+    def _sums(self, players: tuple[Player, ...], head: str) -> tuple[float, ...]:
         if head not in self.heads:
-            raise unknown_name("Explanation.player_scores", "head", head, self.heads)
+            raise unknown_name("Explanation", "head", head, self.heads)
         values = {
             (modality, token): score
             for modality, table in self.token_scores.items()
             for token, score in zip(table.tokens, table.scores[head], strict=True)
         }
-        return tuple(sum(values[p.modality, t] for t in p.tokens) for p in self.players)
+        return tuple(sum(values[p.modality, t] for t in p.tokens) for p in players)
 
     def to_json(self) -> str:
         """Returns one JSON document; floats round-trip exactly."""
         data = dict(vars(self))
         data["format"] = FORMAT
-        data["players"] = [vars(p) for p in self.players]
+        for name in ("players", "parts"):
+            data[name] = [vars(player) for player in data[name]]
         data["token_scores"] = {m: vars(t) for m, t in self.token_scores.items()}
         data["pairs"] = {kind: scores.to_json() for kind, scores in self.pairs.items()}
         return json.dumps(data, ensure_ascii=False, allow_nan=False, default=dict)
@@ -141,10 +156,7 @@ class Explanation:
 
 
 def _build(data: dict[str, Any]) -> Explanation:
-    players = tuple(
-        Player(p["modality"], tuple(p["tokens"]), _spans(p["spans"]), p["name"])
-        for p in data["players"]
-    )
+    players, parts = _players(data["players"]), _players(data["parts"])
     tables = {
         m: TokenScores(
             tuple(t["tokens"]), _spans(t["spans"]), {h: tuple(s) for h, s in t["scores"].items()}
@@ -156,8 +168,14 @@ def _build(data: dict[str, Any]) -> Explanation:
     plain: dict[str, Any] = {k: tuple(v) if k in sequences else v for k, v in data.items()}
     plain["sizes"] = {m: (int(w), int(h)) for m, (w, h) in data["sizes"].items()}
     plain["unseen"] = {m: _spans(s) for m, s in data["unseen"].items()}
-    plain |= {"players": players, "token_scores": tables, "pairs": pairs}
+    plain |= {"players": players, "parts": parts, "token_scores": tables, "pairs": pairs}
     return Explanation(**plain)
+
+
+def _players(values: list[dict[str, Any]]) -> tuple[Player, ...]:
+    return tuple(
+        Player(p["modality"], tuple(p["tokens"]), _spans(p["spans"]), p["name"]) for p in values
+    )
 
 
 def _spans(values: list[list[float]]) -> tuple[tuple[float, ...], ...]:

@@ -16,7 +16,8 @@ from fli2moe.explain.explanation import TokenScores
 from fli2moe.explain.game import TokenGame
 from fli2moe.explain.grouping import group_to_budget
 from fli2moe.explain.players import cross_modal_pairs
-from fli2moe.explain.probes import redundancy_gaps, shapley_interactions
+from fli2moe.explain.probes.audit import CONTEXTS, SCREEN, audited_interactions
+from fli2moe.explain.probes.estimate import choose_method
 from fli2moe.explain.scores import PairScores
 from fli2moe.model import MoEOutput
 from fli2moe.task import Task
@@ -34,6 +35,7 @@ class Probed:
 
     Attributes:
         players: of the game that was probed, grouped where the budget was short.
+        parts: what the groups were made of; empty where nothing was grouped.
         pairs: {`synergy`: SII scores, `redundancy`: redundancy gaps}; empty where there is no
             cross-modal pair.
         notes: what a reader must know of it.
@@ -46,6 +48,7 @@ class Probed:
     notes: tuple[str, ...] = ()
     evaluations: int = 0
     leak: Mapping[str, float] = field(default_factory=dict)
+    parts: tuple[Player, ...] = ()
 
 
 def has_pairs(players: Sequence[Player]) -> bool:
@@ -54,7 +57,10 @@ def has_pairs(players: Sequence[Player]) -> bool:
 
 
 def probe_pairs(game: TokenGame, budget: int, contexts: str, seed: int) -> Probed:
-    """Scores all cross-modal pairs by SII and redundancy gap from the same evaluations.
+    """Scores all cross-modal pairs by SII and redundancy gap, the top ones measured afresh.
+
+    SII is read on the mixture and the synergy expert, the gap on the mixture and the redundancy
+    expert (design 3.6): their top pairs are audited.
 
     Args:
         game: with players of two modalities at least.
@@ -65,13 +71,20 @@ def probe_pairs(game: TokenGame, budget: int, contexts: str, seed: int) -> Probe
     Raises:
         InputError: when the budget cannot even serve one group per modality.
     """
-    grouped = group_to_budget(game, budget, "auto", contexts)
-    pairs = {
-        "synergy": shapley_interactions(grouped.game, budget, contexts=contexts, seed=seed),
-        "redundancy": redundancy_gaps(grouped.game, budget, contexts=contexts, seed=seed),
+    exact = choose_method(game.n_players, budget, contexts)[0] == "exact"
+    screening = budget if exact else int(budget * SCREEN)
+    grouped = group_to_budget(game, screening, "auto", contexts, CONTEXTS)
+    heads = game.head_names
+    readings = {
+        "sii": tuple(h for h in (heads[0], "synergy") if h in heads),
+        "redundancy": tuple(h for h in (heads[0], "redundancy") if h in heads),
     }
+    found = audited_interactions(grouped.game, budget, readings, contexts, seed)
+    pairs = {"synergy": found.sii, "redundancy": found.redundancy}
     notes = (grouped.note,) if grouped.note else ()
-    return Probed(grouped.game.players, pairs, notes, game.evaluations + game.repeats)
+    parts = game.players if grouped.note else ()
+    evaluations = game.evaluations + game.repeats
+    return Probed(grouped.game.players, pairs, notes, evaluations, parts=parts)
 
 
 def contribution_shares(task: Task, output: MoEOutput, targets: Sequence[int]) -> Tensor:

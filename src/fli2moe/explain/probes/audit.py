@@ -22,6 +22,7 @@ from fli2moe.explain.probes.estimate import (
 from fli2moe.explain.probes.exact import Interactions
 from fli2moe.explain.scores import PairScores
 
+CONTEXTS = 4  # fewest contexts that the screening aims for
 SCREEN = 0.5  # share of the budget that screens
 KEPT = 4  # pairs kept for each head and index
 
@@ -37,7 +38,8 @@ def audited_interactions(
 
     Half of the budget screens all pairs; the top `KEPT` of each reading are measured again in fresh
     contexts with the rest, and their rows replaced (all heads). `n_contexts` tells which is which.
-    Where exact enumeration fits the budget there is nothing to audit. The scheme is ours.
+    Where exact enumeration fits the budget there is nothing to audit. The scheme is ours, and so
+    far without racing: the budget is spent whatever the first contexts show.
 
     Args:
         game: the game; all its heads are scored.
@@ -94,7 +96,10 @@ def _replaced(screened: PairScores, fresh: PairScores, note: Mapping[str, Any]) 
         value=merge(screened.value, fresh.value),
         standard_error=merge(screened.standard_error, fresh.standard_error),
         n_contexts=merge(screened.n_contexts, fresh.n_contexts),
-        columns={n: merge(column, fresh.columns[n]) for n, column in screened.columns.items()},
+        columns={
+            **{n: merge(column, fresh.columns[n]) for n, column in screened.columns.items()},
+            "audited": audited.astype(np.float64),
+        },
         settings=settings,
     )
 
