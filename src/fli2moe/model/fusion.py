@@ -47,7 +47,8 @@ class FusionTransformer(nn.Module):
             found = f"one modality ({', '.join(widths) or 'none'})"
             raise InputError("model", found, "at least two: interactions need a partner")
         for m in widths:
-            if not m or "." in m or hasattr(nn.ModuleDict, m) or m == "training":
+            taken = hasattr(nn.ModuleDict(), m) or hasattr(nn.ParameterDict(), m)
+            if not m or "." in m or taken:
                 remedy = "rename it; `column` may keep the manifest's name"
                 raise InputError("model", f"modality {m!r}", "a name PyTorch does not use", remedy)
         if len(experts) > 1 and router is None:

@@ -1,0 +1,73 @@
+"""Fixtures of the whole set: tiny `shapes`, a model trained on it in seconds, the demo's model.
+
+It stands here so that every test also finds the helpers of this folder (`tiny`, `plain`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fli2moe.config import Config
+from fli2moe.data.load import load_dataset
+from fli2moe.data.sample import Dataset
+from fli2moe.data.shapes import write_shapes
+from fli2moe.predictor import Predictor
+from fli2moe.runs import demo_config, run_demo, train_run
+
+TINY = (96, 24, 24)
+
+
+def tiny_config(manifest: Path, **sections: Any) -> Config:
+    """The demo's configuration cut down to a second of training; sections are put over it."""
+    data = demo_config(manifest).model_dump(mode="json")
+    data["model"] |= {"hidden": 16, "layers": 1, "heads": 2}
+    data["training"] |= {"epochs": 2, "batch_size": 32}
+    data["explain"] |= {"budget": 300}
+    data["evaluation"] |= {"samples": 4, "pair_samples": 4, "budget": 300, "random_draws": 2}
+    for name, values in sections.items():
+        data[name] = {**data[name], **values} if isinstance(values, dict) else values
+    return Config.from_dict(data)
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A manifest of `shapes` with 96 training, 24 validation and 24 test samples."""
+    return write_shapes(tmp_path_factory.mktemp("shapes"), sizes=TINY, seed=0)
+
+
+@pytest.fixture(scope="session")
+def make_config(manifest: Path) -> Callable[..., Config]:
+    """Returns `tiny_config` over that manifest: `make_config(training={"epochs": 3})`."""
+    return lambda **sections: tiny_config(manifest, **sections)
+
+
+@pytest.fixture(scope="session")
+def dataset(make_config: Callable[..., Config]) -> Dataset:
+    """The tiny data set."""
+    return load_dataset(make_config().data)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(make_config: Callable[..., Config], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder trained in a second or two; tests that change it copy it first."""
+    run = tmp_path_factory.mktemp("tiny") / "run"
+    train_run(make_config(), run)
+    return run
+
+
+@pytest.fixture(scope="session")
+def predictor(tiny_run: Path) -> Predictor:
+    """What `tiny_run` holds."""
+    return Predictor.load(tiny_run)
+
+
+@pytest.fixture(scope="session")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole `fli2moe demo`, as a user runs it: about two minutes."""
+    run = tmp_path_factory.mktemp("demo") / "demo"
+    run_demo(run, samples=4)
+    return run

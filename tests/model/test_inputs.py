@@ -1,0 +1,53 @@
+"""Projection, positions and masked means."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from fli2moe.errors import InputError
+from fli2moe.model.inputs import Positions, check_baseline, masked_mean, sinusoidal
+
+
+@pytest.mark.parametrize("width", [1, 2, 7, 8])
+def test_sinusoidal_positions_are_those_of_the_formula(width: int) -> None:
+    table = sinusoidal(5, width)
+    assert table.shape == (5, width)
+    for position in range(5):
+        for channel in range(width):
+            angle = position / 10000 ** ((channel - channel % 2) / width)
+            expected = math.cos(angle) if channel % 2 else math.sin(angle)
+            assert float(table[position, channel]) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sinusoidal", "learned", "none"])
+def test_positions_are_counted_per_modality(kind: str) -> None:
+    positions = Positions(("text", "image"), 4, kind, 9)
+    x = {"text": torch.zeros(1, 5, 4), "image": torch.zeros(1, 3, 4)}
+    placed = positions(x)
+    assert placed.shape == (1, 8, 4)
+    alone = positions({"image": x["image"]})
+    assert torch.equal(placed[:, 5:], alone)
+    if kind == "none":
+        assert torch.equal(placed[0, 5:], positions.modality["image"].expand(3, 4))
+
+
+def test_an_unknown_position_encoding_names_the_closest() -> None:
+    with pytest.raises(InputError, match="did you mean 'learned'"):
+        Positions(("text", "image"), 4, "learnt", 9)
+
+
+def test_a_masked_mean_is_the_mean_of_the_real_tokens() -> None:
+    x = torch.tensor([[[1.0], [3.0], [float("nan")]], [[5.0], [float("inf")], [7.0]]])
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    assert masked_mean(x, mask).tolist() == [[2.0], [0.0]]
+
+
+def test_a_baseline_must_be_one_vector_per_modality() -> None:
+    widths = {"text": 2, "image": 3}
+    check_baseline({"image": torch.zeros(3), "text": torch.zeros(2)}, widths)
+    for bad in ({"text": torch.zeros(2)}, {"text": torch.zeros(2), "image": torch.zeros(1, 3)}):
+        with pytest.raises(InputError, match="baseline: shapes"):
+            check_baseline(bad, widths)

@@ -1,0 +1,179 @@
+"""Interaction losses against a re-implementation written out loop by loop (design 3.2)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import THREE, WIDTHS, tiny_batch, tiny_model
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fli2moe.errors import InputError
+from fli2moe.losses import interaction_losses, noisy_latents
+from fli2moe.model import FusionTransformer, masks_of
+from fli2moe.tokens import TokenBatch
+
+
+def seeded(seed: int = 7) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def losses(
+    model: FusionTransformer, batch: TokenBatch, seed: int = 7, floor: float | None = None
+) -> dict[str, Tensor]:
+    projected, masks = model.project(batch), masks_of(batch)
+    latents = model.fuse(projected, masks).latents
+    return dict(
+        interaction_losses(
+            model, projected, masks, latents, seeded(seed), synergy_floor=floor
+        ).terms
+    )
+
+
+def plain_losses(model: FusionTransformer, batch: TokenBatch, seed: int = 7) -> dict[str, Tensor]:
+    """One pass per modality, one sample at a time, one term at a time."""
+    projected, masks, generator = model.project(batch), masks_of(batch), seeded(seed)
+    clean = model.fuse(projected, masks).latents
+    without = {}
+    for m in model.modalities:
+        noise = torch.randn(projected[m].shape, generator=generator).double()
+        without[m] = model.fuse({**projected, m: noise}, masks).latents
+    triplet, size = nn.TripletMarginLoss(margin=1.0, p=2), batch.batch_size
+    terms = {}
+    for e, expert in enumerate(model.experts):
+        values = []
+        for b in range(size):
+            z = clean[b, e]
+            for m in model.modalities:
+                z_m = without[m][b, e]
+                cosine = F.cosine_similarity(z, z_m, dim=0)
+                if expert == "synergy":
+                    values.append(cosine)
+                elif expert == "redundancy":
+                    values.append(1 - cosine)
+                elif expert != f"unique_{m}":
+                    own = without[expert.removeprefix("unique_")][b, e]
+                    values.append(triplet(z[None], z_m[None], own[None]))
+        terms[expert] = torch.stack(values).mean()
+    return terms
+
+
+@pytest.mark.parametrize("widths", [WIDTHS, THREE], ids=["two", "three"])
+def test_the_terms_are_those_of_the_definition(widths: dict[str, int]) -> None:
+    model, batch = tiny_model(widths=widths), tiny_batch(widths=widths)
+    found, expected = losses(model, batch), plain_losses(model, batch)
+    assert list(found) == list(model.experts) == list(expected)
+    for expert, value in expected.items():
+        torch.testing.assert_close(found[expert], value, rtol=0, atol=1e-6)
+
+
+def test_the_total_is_the_mean_of_the_terms() -> None:
+    model, batch = tiny_model(), tiny_batch()
+    projected, masks = model.project(batch), masks_of(batch)
+    latents = model.fuse(projected, masks).latents
+    result = interaction_losses(model, projected, masks, latents, seeded())
+    expected = sum(float(term.detach()) for term in result.terms.values()) / 4
+    assert float(result.total.detach()) == pytest.approx(expected)
+
+
+def test_a_seed_gives_the_losses_and_the_global_generator_is_left_alone() -> None:
+    model, batch = tiny_model(), tiny_batch()
+    state = torch.random.get_rng_state()
+    first, again, other = losses(model, batch, 1), losses(model, batch, 1), losses(model, batch, 2)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert first == again
+    assert all(not torch.equal(first[expert], other[expert]) for expert in first)
+
+
+@settings(max_examples=15, deadline=None)
+@given(floor=st.floats(-1, 1))
+def test_the_floor_lifts_the_synergy_term_only(floor: float) -> None:
+    model, batch = tiny_model(), tiny_batch()
+    plain, floored = losses(model, batch), losses(model, batch, floor=floor)
+    assert floored["synergy"] >= max(floor, float(plain["synergy"].detach())) - 1e-12
+    assert all(torch.equal(plain[e], floored[e]) for e in plain if e != "synergy")
+    assert torch.equal(losses(model, batch, floor=-1.0)["synergy"], plain["synergy"])
+
+
+def test_above_the_floor_is_where_the_synergy_gradient_is() -> None:
+    model, batch = tiny_model(), tiny_batch()
+    losses(model, batch, floor=1.0)["synergy"].backward()
+    assert not any(p.grad.any() for p in model.bank.parameters())
+
+
+def test_padding_stays_padding() -> None:
+    """With the noise of one modality drawn first, what stands at padding changes nothing."""
+    model, batch = tiny_model(), tiny_batch()
+    spoilt = TokenBatch(
+        {
+            m: t.with_features(torch.where(t.mask[..., None], t.features, float("nan")))
+            for m, t in batch.items()
+        }
+    )
+    assert losses(model, batch) == losses(model, spoilt)
+    projected, masks = model.project(batch), masks_of(batch)
+    noisy = noisy_latents(model, projected, masks, seeded())
+    row = dict(zip(WIDTHS, (2, 3), strict=True))  # lengths of the second sample
+    generator = seeded()
+    for m in model.modalities:
+        noise = torch.randn(projected[m].shape, generator=generator).double()
+        cut = {k: x[1:, : row[k]] for k, x in {**projected, m: noise}.items()}
+        alone = model.latents(cut, {k: masks[k][1:, : row[k]] for k in masks})
+        torch.testing.assert_close(noisy[m][1], alone[0], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("expert", range(4))
+def test_each_term_trains_its_own_expert_and_no_other(expert: int) -> None:
+    model = tiny_model()
+    losses(model, tiny_batch())[model.experts[expert]].backward()
+    others = [e for e in range(4) if e != expert]
+    for parameter in model.bank.parameters():
+        assert not parameter.grad[others].any()
+    for layer in model.bank.layers:
+        assert layer.query_key_value.weight.grad[expert].any()
+    assert all(p.grad is None for p in model.router.parameters())
+
+
+def test_gradients_are_those_of_finite_differences() -> None:
+    model, batch = tiny_model(layers=1), tiny_batch()
+    spots = {
+        "projection": model.projections["text"].linear.weight,
+        "value": model.bank.layers[0].query_key_value.weight,
+        "contract": model.bank.layers[0].contract.bias,
+    }
+    terms = losses(model, batch)
+    total = torch.stack(list(terms.values())).mean()
+    gradients = torch.autograd.grad(total, list(spots.values()))
+    step = 1e-5
+    for (name, weight), gradient in zip(spots.items(), gradients, strict=True):
+        flat, slope = weight.data.view(-1), gradient.reshape(-1)
+        for i in slope.abs().topk(3).indices.tolist():
+            sides = []
+            for sign in (1, -1):
+                flat[i] += sign * step
+                sides.append(
+                    float(torch.stack(list(losses(model, batch).values())).mean().detach())
+                )
+                flat[i] -= sign * step
+            assert (sides[0] - sides[1]) / (2 * step) == pytest.approx(
+                float(slope[i]), rel=1e-4, abs=1e-9
+            ), name
+
+
+def test_a_sample_without_a_modality_gives_finite_losses_and_gradients() -> None:
+    model, batch = tiny_model(), tiny_batch()
+    projected, masks = model.project(batch), masks_of(batch)
+    masks["image"] = masks["image"].clone()
+    masks["image"][0] = False
+    latents = model.fuse(projected, masks).latents
+    total = interaction_losses(model, projected, masks, latents, seeded()).total
+    total.backward()
+    assert torch.isfinite(total)
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.bank.parameters())
+
+
+def test_a_model_without_interaction_experts_is_an_error() -> None:
+    with pytest.raises(InputError, match="experts dense; expected unique_text, unique_image"):
+        losses(tiny_model("dense"), tiny_batch())
