@@ -150,8 +150,14 @@ def render(scene: Scene) -> Image.Image:
         _object(draw, _box(cell), form, COLOURS[colour])
     x0, y0, x1, y1 = _box(scene.cells[0])
     draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=(20, 20, 20), width=2)
-    _weather(draw, _box(scene.cells[4]), scene.weather)
-    _ornament(draw, _box(scene.cells[5]), scene.ornament)
+    for cell, icon, name in (
+        (scene.cells[4], _weather, scene.weather),
+        (scene.cells[5], _ornament, scene.ornament),
+    ):
+        tile = Image.new("RGB", (CELL, CELL), BACKGROUND)  # of its own: nothing spills over
+        icon(ImageDraw.Draw(tile), name)
+        x0, y0, _, _ = _box(cell)
+        picture.paste(tile, (x0, y0))
     return picture
 
 
@@ -215,33 +221,31 @@ def _object(draw: ImageDraw.ImageDraw, box: list[int], form: str, fill: tuple[in
         draw.polygon([(middle_x, y0), (x1, middle_y), (middle_x, y1), (x0, middle_y)], fill=fill)
 
 
-def _weather(draw: ImageDraw.ImageDraw, box: list[int], weather: str) -> None:
-    x, y = box[0], box[1]
+def _weather(draw: ImageDraw.ImageDraw, weather: str) -> None:
     if weather == "sunny":
         for dx, dy in ((0, 7), (7, 0), (15, 8), (8, 15), (2, 2), (13, 2), (2, 13), (13, 13)):
-            draw.line((x + 7.5, y + 7.5, x + dx, y + dy), fill=(245, 150, 20))
-        draw.ellipse((x + 4, y + 4, x + 11, y + 11), fill=(250, 180, 30))
+            draw.line((7.5, 7.5, dx, dy), fill=(245, 150, 20))
+        draw.ellipse((4, 4, 11, 11), fill=(250, 180, 30))
         return
-    draw.ellipse((x + 1, y + 3, x + 9, y + 9), fill=(150, 155, 165))
-    draw.ellipse((x + 5, y + 1, x + 14, y + 9), fill=(130, 135, 145))
+    draw.ellipse((1, 3, 9, 9), fill=(150, 155, 165))
+    draw.ellipse((5, 1, 14, 9), fill=(130, 135, 145))
     for dx in (3, 7, 11):
         if weather == "rainy":
-            draw.line((x + dx + 1, y + 10, x + dx, y + 14), fill=(70, 130, 200))
+            draw.line((dx + 1, 10, dx, 14), fill=(70, 130, 200))
         else:
-            draw.rectangle((x + dx, y + 11, x + dx + 1, y + 12), fill=(190, 225, 245))
+            draw.rectangle((dx, 11, dx + 1, 12), fill=(190, 225, 245))
 
 
-def _ornament(draw: ImageDraw.ImageDraw, box: list[int], ornament: str) -> None:
-    x, y = box[0], box[1]
+def _ornament(draw: ImageDraw.ImageDraw, ornament: str) -> None:
     if ornament == "star":
         angles = np.pi * (np.arange(10) / 5 - 0.5)
         radii = np.where(np.arange(10) % 2 == 0, 7.5, 3.0)
-        points = np.stack([x + 7.5 + radii * np.cos(angles), y + 8 + radii * np.sin(angles)], 1)
+        points = np.stack([7.5 + radii * np.cos(angles), 8 + radii * np.sin(angles)], 1)
         draw.polygon([(float(a), float(b)) for a, b in points], fill=(140, 60, 170))
     elif ornament == "moon":
-        draw.ellipse((x + 2, y + 1, x + 14, y + 13), fill=(140, 60, 170))
-        draw.ellipse((x + 6, y, x + 16, y + 11), fill=BACKGROUND)
+        draw.ellipse((2, 1, 14, 13), fill=(140, 60, 170))
+        draw.ellipse((6, 0, 16, 11), fill=BACKGROUND)
     else:
-        draw.ellipse((x + 2, y + 3, x + 8, y + 9), fill=(140, 60, 170))
-        draw.ellipse((x + 7, y + 3, x + 13, y + 9), fill=(140, 60, 170))
-        draw.polygon([(x + 2, y + 7), (x + 13, y + 7), (x + 7.5, y + 14)], fill=(140, 60, 170))
+        draw.ellipse((2, 3, 8, 9), fill=(140, 60, 170))
+        draw.ellipse((7, 3, 13, 9), fill=(140, 60, 170))
+        draw.polygon([(2, 7), (13, 7), (7.5, 14)], fill=(140, 60, 170))
