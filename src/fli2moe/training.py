@@ -34,6 +34,8 @@ from fli2moe.tokens import TokenBatch
 
 logger = logging.getLogger(__name__)
 
+CALMER = "lower training.learning_rate or set training.clip"
+
 ProgressEpoch = Callable[[Mapping[str, float]], None]
 """Called after each epoch with its row of the history."""
 
@@ -121,8 +123,7 @@ class Trainee(lightning.LightningModule):
             )
             loss = loss + losses.interaction * interaction.total
         if not bool(torch.isfinite(loss)):
-            remedy = "lower training.learning_rate or set training.clip"
-            raise InputError(f"training step {self.global_step}", "loss is not finite", "", remedy)
+            raise InputError(f"training step {self.global_step}", "loss is not finite", "", CALMER)
         self.epoch_losses.append(loss.detach())
         return loss
 
@@ -131,10 +132,17 @@ class Trainee(lightning.LightningModule):
         self.validation.append((self.model(batch[0]).logits.float().cpu(), batch[1].cpu()))
 
     def take_validation(self) -> dict[str, float]:
-        """Returns validation loss and score since the last call."""
+        """Returns validation loss and score since the last call.
+
+        Raises:
+            InputError: when the model gives NaN or infinite logits.
+        """
         logits = torch.cat([pair[0] for pair in self.validation])
         target = torch.cat([pair[1] for pair in self.validation])
         self.validation = []
+        if not bool(torch.isfinite(logits).all()):
+            where = f"validation after step {self.global_step}"
+            raise InputError(where, "logits are not finite", "", CALMER)
         metrics = self.task.metrics(logits, target)
         score = metrics["macro_f1" if self.task.multilabel else "accuracy"]
         return {
