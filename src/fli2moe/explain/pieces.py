@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from fli2moe.encoders import open_picture
+from fli2moe.errors import InputError
 from fli2moe.explain.explanation import TokenScores
 from fli2moe.explain.game import TokenGame
 from fli2moe.explain.grouping import group_to_budget
@@ -71,6 +73,10 @@ def probe_pairs(game: TokenGame, budget: int, contexts: str, seed: int) -> Probe
     Raises:
         InputError: when the budget cannot even serve one group per modality.
     """
+    least = ceil(2 ** len({player.modality for player in game.players}) / SCREEN)
+    if budget < least:
+        expected = f"at least {least} for one group of players per modality"
+        raise InputError("budget", f"{budget} evaluations", expected, "raise the budget")
     exact = choose_method(game.n_players, budget, contexts)[0] == "exact"
     screening = budget if exact else int(budget * SCREEN)
     grouped = group_to_budget(game, screening, "auto", contexts, CONTEXTS)

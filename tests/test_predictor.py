@@ -1,0 +1,365 @@
+"""One object that reads raw inputs, predicts and explains."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fli2moe.config import Config
+from fli2moe.data.sample import Dataset, Sample
+from fli2moe.encoders.builtin import BuiltinWords
+from fli2moe.errors import InputError
+from fli2moe.explain import pieces
+from fli2moe.explain.explanation import Explanation
+from fli2moe.explain.pieces import contribution_shares, input_name, leak_players
+from fli2moe.model import MoEOutput
+from fli2moe.predictor import Predictor
+from fli2moe.task import Task
+from fli2moe.tokens import TokenBatch, Tokens
+from fli2moe.training import fit
+
+MakeConfig = Callable[..., Config]
+
+
+@pytest.fixture(scope="module")
+def sample(dataset: Dataset) -> Sample:
+    return dataset.test[0]
+
+
+@pytest.fixture(scope="module")
+def explanation(predictor: Predictor, sample: Sample) -> Explanation:
+    return predictor.explain(sample.inputs, sample_id=sample.id, labels=sample.labels)
+
+
+def with_config(predictor: Predictor, **explain: Any) -> Predictor:
+    options = predictor.config.explain.model_copy(update=explain)
+    config = predictor.config.model_copy(update={"explain": options})
+    parts = (predictor.task, predictor.model, predictor.encoders, predictor.means)
+    return Predictor(config, *parts)
+
+
+def test_one_is_predicted_as_in_a_batch(predictor: Predictor, dataset: Dataset):
+    inputs = [s.inputs for s in dataset.test[:6]]
+    together = predictor.predict(inputs)
+    for one, raw in zip(together, inputs, strict=True):
+        alone = predictor(raw)
+        assert alone.labels == one.labels
+        for name in ("probabilities", "expert_weights"):
+            assert getattr(alone, name) == pytest.approx(getattr(one, name), abs=1e-6)
+        assert sum(alone.expert_weights.values()) == pytest.approx(1)
+        assert tuple(alone.probabilities) == dataset.classes
+        assert alone.labels == tuple(c for c, p in alone.probabilities.items() if p >= 0.5)
+
+
+def test_loading_gives_identical_logits(predictor: Predictor, dataset: Dataset, tmp_path: Path):
+    tokens = predictor.encode([s.inputs for s in dataset.test])
+    again = Predictor.load(predictor.save(tmp_path / "run"))
+    assert torch.equal(predictor.run(tokens).logits, again.run(tokens).logits)
+    first, second = (p.explain(dataset.test[0].inputs, budget=300) for p in (predictor, again))
+    assert first.to_json() == second.to_json()
+
+
+def test_same_seed_same_explanation(predictor: Predictor, sample: Sample, explanation: Explanation):
+    options = {"sample_id": sample.id, "labels": sample.labels}
+    assert predictor.explain(sample.inputs, **options).to_json() == explanation.to_json()
+    tokens = predictor.encode([sample.inputs])
+    given = predictor.explain(sample.inputs, tokens=tokens, **options)
+    assert given.to_json() == explanation.to_json()
+    other = predictor.explain(sample.inputs, seed=1, **options)
+    assert other.to_json() != explanation.to_json()
+
+
+def test_an_explanation_survives_json(explanation: Explanation):
+    assert Explanation.from_json(explanation.to_json()).to_json() == explanation.to_json()
+
+
+def test_what_an_explanation_says(predictor: Predictor, sample: Sample, explanation: Explanation):
+    prediction = predictor(sample.inputs)
+    best = max(prediction.probabilities, key=prediction.probabilities.__getitem__)
+    assert explanation.target == best == explanation.classes[explanation.class_index]
+    shown = dict(zip(explanation.classes, explanation.probabilities, strict=True))
+    assert shown == pytest.approx(dict(prediction.probabilities))
+    assert explanation.heads == ("mixture", *explanation.expert_weights)
+    assert sum(explanation.expert_weights.values()) == pytest.approx(1)
+    assert sum(explanation.expert_shares.values()) == pytest.approx(1)
+    assert explanation.fingerprint == predictor.fingerprint
+    assert set(explanation.pairs) == {"synergy", "redundancy"}
+    assert explanation.inputs == {m: str(x) for m, x in sample.inputs.items()}
+    assert explanation.settings["evaluations"] <= explanation.settings["budget"] == 300
+    assert explanation.settings["leak"] == dict.fromkeys(explanation.heads, 0.0)
+
+
+def test_words_are_exact_substrings_and_boxes_lie_in_the_picture(
+    predictor: Predictor, dataset: Dataset
+):
+    for sample in dataset.test[:3]:
+        explanation = predictor.explain(sample.inputs)
+        text = str(sample.inputs["text"])
+        width, height = explanation.sizes["image"]
+        with Image.open(sample.inputs["image"]) as picture:
+            assert (width, height) == picture.size
+        words = [p for p in explanation.parts or explanation.players if p.modality == "text"]
+        assert [p.name for p in words] == text.split()
+        assert all(p.name == text[slice(*map(int, p.spans[0]))] for p in words)
+        cut = [text[slice(*map(int, span))] for span in explanation.token_scores["text"].spans]
+        assert cut == text.split()
+        boxes = [b for p in explanation.players if p.modality == "image" for b in p.spans]
+        for x0, y0, x1, y1 in [*boxes, *explanation.token_scores["image"].spans]:
+            assert 0 <= x0 < x1 <= width
+            assert 0 <= y0 < y1 <= height
+
+
+def test_a_named_target_is_explained(predictor: Predictor, sample: Sample):
+    explanation = predictor.explain(sample.inputs, "star")
+    assert (explanation.target, explanation.class_index) == ("star", 2)
+    with pytest.raises(InputError, match=r"unknown label 'stra'; .*did you mean 'star'"):
+        predictor.explain(sample.inputs, "stra")
+
+
+def test_a_budget_too_small_says_how_many_are_needed(predictor: Predictor, sample: Sample):
+    with pytest.raises(InputError, match=r"budget: 7 evaluations; expected at least 8"):
+        predictor.explain(sample.inputs, budget=7)
+    assert predictor.explain(sample.inputs, budget=8).settings["evaluations"] <= 8
+    small = predictor.explain(sample.inputs, budget=80)
+    assert small.settings["evaluations"] <= 80
+    assert any("grouped" in note for note in small.notes)
+
+
+@pytest.mark.parametrize("budget", [40, 200, 700])
+def test_the_budget_is_never_exceeded(predictor: Predictor, sample: Sample, budget: int):
+    calls = 0
+    run = predictor.model.fuse
+
+    def counted(projected: Any, masks: Any, **options: Any) -> MoEOutput:
+        nonlocal calls
+        calls += len(next(iter(projected.values())))
+        return run(projected, masks, **options)
+
+    tokens = predictor.encode([sample.inputs])
+    predictor.model.fuse = counted  # type: ignore[method-assign]
+    try:
+        predictor._probe(sample.inputs, "dog", tokens, budget, 0)
+    finally:
+        del predictor.model.fuse
+    assert 0 < calls <= budget
+
+
+def test_modalities_must_be_those_of_the_model(predictor: Predictor, sample: Sample):
+    with pytest.raises(InputError, match=r"input 0: unknown modality 'txt'; .*mean 'text'"):
+        predictor({**sample.inputs, "txt": "a"})
+    with pytest.raises(InputError, match="input 1: no image; expected text, image; give every"):
+        predictor.predict([sample.inputs, {"text": "a dog"}])
+    with pytest.raises(InputError, match=r"gone\.png"):
+        predictor({"text": "a dog", "image": "gone.png"})
+
+
+@pytest.mark.parametrize("text", ["", " \n "])
+def test_a_modality_without_content_is_explained_with_a_note(
+    predictor: Predictor, sample: Sample, text: str
+):
+    explanation = predictor.explain({**sample.inputs, "text": text})
+    assert explanation.notes == ("no cross-modal pair: a modality has no content token",)
+    assert explanation.pairs == {}
+    assert explanation.token_scores["text"].tokens == ()
+    assert len(explanation.token_scores["image"].tokens) == 16
+    assert {p.modality for p in explanation.players} == {"image"}
+    assert Explanation.from_json(explanation.to_json()).notes == explanation.notes
+    assert explanation.settings["evaluations"] == 0
+
+
+def test_a_single_player_is_explained_with_a_note(predictor: Predictor, tmp_path: Path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "one.png")
+    explanation = predictor.explain({"text": "", "image": tmp_path / "one.png"})
+    assert explanation.notes[0].startswith("no cross-modal pair")
+    assert len(explanation.players) == 1
+
+
+def test_the_baseline_drop_warns(predictor: Predictor, sample: Sample, explanation: Explanation):
+    dropped = with_config(predictor, baseline="drop").explain(sample.inputs)
+    assert pieces.DROP_WARNING in dropped.notes
+    assert pieces.DROP_WARNING not in explanation.notes
+    assert dropped.settings["baseline"] == "drop"
+
+
+def test_baselines_by_name(predictor: Predictor):
+    mean, zero = predictor.baseline("mean"), predictor.baseline("zero")
+    assert all(torch.equal(mean[m], predictor.means[m]) for m in predictor.means)
+    assert all(x.abs().max() == 0 for x in zero.values())
+    assert predictor.baseline("drop") is None
+    with pytest.raises(InputError, match=r"unknown baseline 'men'.*did you mean 'mean'"):
+        predictor.baseline("men")
+
+
+def test_hiding_nothing_is_the_prediction_and_hiding_all_knows_no_sample(
+    predictor: Predictor, dataset: Dataset
+):
+    empty = []
+    for sample in dataset.test[:2]:
+        game = predictor.game(sample.inputs, "dog")
+        everything, nothing = np.ones(game.n_players, bool), np.zeros(game.n_players, bool)
+        logit = predictor.run(predictor.encode([sample.inputs])).logits[0, 0]
+        assert float(game(everything)[0]) == pytest.approx(float(logit), abs=1e-5)
+        empty.append(game.heads(nothing) if len(sample.inputs["text"].split()) else None)
+        p = predictor.game(sample.inputs, ["dog", "star"], score="probability")(everything)
+        expected = predictor(sample.inputs).probabilities
+        assert float(p[0]) == pytest.approx((expected["dog"] + expected["star"]) / 2, abs=1e-6)
+    same_length = predictor.encode([s.inputs for s in dataset.test[:2]])["text"].mask.all()
+    if same_length:
+        np.testing.assert_allclose(empty[0], empty[1], atol=1e-5)
+
+
+class WithSummary(BuiltinWords):
+    """Words with a structural token first that saw them all, as CLS does."""
+
+    def encode(self, inputs: Any) -> Tokens:
+        tokens = super().encode(inputs)
+        total = torch.where(tokens.mask[..., None], tokens.features, 0).sum(1, keepdim=True)
+        first = torch.ones(len(tokens), 1, dtype=torch.bool)
+        place = torch.full((len(tokens), 1, 2), -1)
+        return Tokens(
+            torch.cat([total, tokens.features], 1),
+            torch.cat([first, tokens.mask], 1),
+            torch.cat([place, tokens.spans], 1),
+        )
+
+
+def test_what_structural_tokens_carry_is_reported(predictor: Predictor, sample: Sample):
+    encoders = {**predictor.encoders, "text": WithSummary()}
+    leaky = Predictor(predictor.config, predictor.task, predictor.model, encoders, predictor.means)
+    explanation = leaky.explain(sample.inputs, "dog", budget=120)
+    tokens = leaky.encode([sample.inputs])
+    means = leaky.baseline("mean")
+    hidden = {m: t.with_features(means[m].expand_as(t.features)) for m, t in tokens.items()}
+    cls_kept = hidden["text"].features.clone()
+    cls_kept[:, 0] = tokens["text"].features[:, 0]
+    kept = {**hidden, "text": hidden["text"].with_features(cls_kept)}
+    with torch.no_grad():
+        a, b = (leaky.run(TokenBatch(x)).head_logits[0, :, 0] for x in (kept, hidden))
+    expected = dict(zip(leaky.model.heads, (a - b).tolist(), strict=True))
+    assert explanation.settings["leak"] == pytest.approx(expected, abs=1e-5)
+    assert abs(expected["mixture"]) > 1e-4
+    shown = f"{explanation.settings['leak']['mixture']:+.3g}"
+    assert f"with every word and patch hidden, structural tokens still carry {shown}" in (
+        explanation.notes
+    )
+    assert explanation.settings["evaluations"] <= 120
+    assert all(0 not in p.tokens for p in explanation.players if p.modality == "text")
+    players = leak_players(tokens)
+    assert [(p.name, p.modality) for p in players] == [
+        ("content", "text"),
+        ("content", "image"),
+        ("structural", "text"),
+    ]
+
+
+def test_a_picture_in_memory_gives_the_same_explanation_twice(predictor: Predictor, sample: Sample):
+    def explain() -> Explanation:
+        with Image.open(sample.inputs["image"]) as picture:
+            return predictor.explain({**sample.inputs, "image": picture.copy()}, budget=100)
+
+    first = explain()
+    assert first.to_json() == explain().to_json()
+    assert first.inputs["image"].startswith("Image of 64 x 64 x 3, sha256 ")
+    assert input_name(np.zeros((2, 3))).startswith("ndarray of 2 x 3, sha256 ")
+    assert input_name("a text") == "a text"
+    by_path = predictor.explain(sample.inputs, budget=100)
+    assert first.probabilities == by_path.probabilities
+
+
+def test_shares_are_those_of_the_weighted_scores():
+    task = Task("multiclass", ("a", "b"))
+    logits = torch.tensor([[[3.0, 1.0], [0.0, 4.0]], [[1.0, 1.0], [2.0, 0.0]]])  # (B, E, C)
+    weights = torch.tensor([[0.5, 0.5], [0.9, 0.1]])
+    output = MoEOutput(logits[:, 0], weights, logits, torch.zeros(2, 2, 1))
+    shares = contribution_shares(task, output, [0, 1])
+    torch.testing.assert_close(shares, torch.tensor([[1 / 3, 2 / 3], [0.0, 1.0]]))
+
+
+def test_completeness_is_noted_for_integrated_gradients(predictor: Predictor, sample: Sample):
+    exact = with_config(predictor, attribution="integrated_gradients")
+    explanation = exact.explain(sample.inputs, budget=100)
+    assert explanation.attribution == "integrated_gradients"
+    for head in explanation.heads:
+        assert any(f"of {head} miss completeness by" in note for note in explanation.notes)
+
+
+def test_multi_class_predicts_and_explains_one_class(
+    make_config: MakeConfig, dataset: Dataset, tmp_path: Path
+):
+    rows = [
+        {
+            "id": s.id,
+            "split": s.split,
+            "label": "dog" if "dog" in s.labels else "none",
+            **{m: str(x) for m, x in s.inputs.items()},
+        }
+        for s in dataset.samples
+    ]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = make_config().model_dump(mode="json")
+    data["data"] |= {"path": str(manifest), "labels": "multiclass", "allow_outside": True}
+    from fli2moe.data.load import load_dataset
+
+    config = Config.from_dict(data)
+    predictor = fit(config, load_dataset(config.data))
+    sample = dataset.test[0]
+    prediction = predictor(sample.inputs)
+    assert sum(prediction.probabilities.values()) == pytest.approx(1)
+    (label,) = prediction.labels
+    explanation = predictor.explain(sample.inputs)
+    assert explanation.target == label
+    game = predictor.game(sample.inputs, label)
+    logits = predictor.run(predictor.encode([sample.inputs])).logits[0]
+    centred = float(logits[predictor.task.index(label)] - logits.mean())
+    everything = np.ones(game.n_players, bool)
+    assert float(game(everything)[0]) == pytest.approx(centred, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def demo_predictor(demo_run: Path) -> Predictor:
+    return Predictor.load(demo_run)
+
+
+@pytest.mark.slow
+def test_the_demo_learns_every_label_and_finds_the_planted_pairs(demo_run: Path):
+    metrics = json.loads((demo_run / "metrics.json").read_text())
+    accuracy = metrics["task"]["accuracy_per_label"]
+    assert set(accuracy) == {"match", "sunny", "dog", "star"}
+    assert min(accuracy.values()) >= 0.95
+    for kind in ("synergy", "redundancy"):
+        found = metrics["planted"][kind]
+        assert found["precision_at_1"] >= 0.95
+        assert found["average_precision"] >= 0.95
+        assert found["n"] == 50
+    for view in ("linear probe", "text", "image"):
+        assert view not in metrics["linear_probe"] or metrics["linear_probe"][view]["C"] > 0
+    assert (demo_run / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_the_explanation_of_a_positive_names_the_planted_pair(
+    demo_predictor: Predictor, demo_run: Path
+):
+    from fli2moe.data.load import load_dataset
+
+    dataset = load_dataset(demo_predictor.config.data)
+    named = {"match": 0, "sunny": 0}
+    for label, kind in (("match", "synergy"), ("sunny", "redundancy")):
+        positives = [s for s in dataset.test if label in s.labels][:5]
+        for sample in positives:
+            (cause,) = (c for c in sample.causes if c.label == label)
+            explanation = demo_predictor.explain(sample.inputs, label)
+            (pair,) = explanation.top_pairs(kind, k=1, head="mixture")
+            players = {p.modality: p for p in (pair.first, pair.second)}
+            found = {m: tuple(map(float, p.spans[0])) for m, p in players.items()}
+            truth = {m: tuple(map(float, spans[0])) for m, spans in cause.spans.items()}
+            named[label] += found == truth
+    assert min(named.values()) >= 4
