@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -59,7 +60,8 @@ class Config(Strict):
         """
         preset = data.get("preset", "paper")
         if not isinstance(preset, str) or preset not in PRESETS:
-            raise unknown_name(f"{where}: preset", "preset", str(preset), PRESETS)
+            name = preset if isinstance(preset, str) else reprlib.repr(preset)
+            raise unknown_name(f"{where}: preset", "preset", name, PRESETS)
         defaults = dict(PRESETS[preset])
         shared = defaults.pop("modality", {})  # a preset's defaults for every modality
         merged = _merge(defaults, data)

@@ -42,8 +42,9 @@ def explain_validation(error: ValidationError, root: type[BaseModel], where: str
     empty = "missing" if kind == "missing" else "nothing" if first["input"] is None else None
     found = empty or _SHORT.repr(first["input"])
     expected = _EXPECTED.get(kind, first["msg"].removeprefix("Input should be "))
-    names = re.findall("'([^']*)'", expected) if kind == "literal_error" else []
-    match = closest(str(first["input"]), names)
+    match = None
+    if kind == "literal_error" and isinstance(first["input"], str):
+        match = closest(first["input"], re.findall("'([^']*)'", expected))
     return InputError(key, found, expected, f"did you mean {match!r}?" if match else "")
 
 
