@@ -34,7 +34,7 @@ class Terminal:
         if console is None and not self.console.is_terminal:
             self.console = Console(highlight=False, width=WIDTH)
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -56,7 +56,7 @@ class Terminal:
     def step(self, stage: str, done: int, total: int) -> None:
         """Moves the bar of a stage; without a terminal, prints one line when it is complete."""
         if stage not in self._tasks or self._bars.tasks[self._tasks[stage]].finished:
-            self._tasks[stage] = self._bars.add_task(stage, total=total)
+            self._tasks[stage] = self._bars.add_task(one_line(stage), total=total)
         self._bars.update(self._tasks[stage], completed=done, total=total)
         if done == total and not self.console.is_terminal:
             self.say(f"{stage}: {done}")

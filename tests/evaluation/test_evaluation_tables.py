@@ -1,0 +1,110 @@
+"""Every table that a reader is promised, with n/a where nothing was measured."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fli2moe.config import Config
+from fli2moe.data.sample import Dataset
+from fli2moe.evaluation import evaluate, metric_tables
+from fli2moe.features import default_cache
+from fli2moe.predictor import Predictor
+from fli2moe.training import fit
+
+
+@pytest.fixture(scope="module")
+def dense(make_config: Callable[..., Config], dataset: Dataset, tiny_run: Path) -> Predictor:
+    config = make_config(model={"name": "dense"}, training={"epochs": 1})
+    return fit(config, dataset, cache=default_cache(tiny_run))
+
+
+@pytest.fixture(scope="module")
+def metrics(
+    predictor: Predictor,
+    dense: Predictor,
+    dataset: Dataset,
+    tiny_run: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    out = tmp_path_factory.mktemp("metrics")
+    found = evaluate(
+        predictor, dataset, cache=default_cache(tiny_run), out=out, against={"other": dense}
+    )
+    assert json.loads((out / "metrics.json").read_text()) == found
+    return found
+
+
+def test_every_promised_table_is_there(metrics: dict[str, Any]):
+    tables = metric_tables(metrics)
+    assert list(tables) == [
+        "Task",
+        "Accuracy per label",
+        "Experts",
+        "Faithfulness",
+        "Share of the output that interactions explain",
+        "Planted pairs recovered",
+    ]
+    for table in tables.values():
+        assert all(len(row) == len(table["columns"]) for row in table["rows"])
+
+
+def test_the_task_stands_beside_the_other_model_and_the_probes(metrics: dict[str, Any]):
+    tables = metric_tables(metrics)
+    names = [row[0] for row in tables["Task"]["rows"]]
+    probes = [f"linear probe, {view}" for view in ("text", "image", "text + image")]
+    assert names == ["fli2moe", "other", *probes]
+    assert tables["Task"]["rows"][1][1] == metrics["against"]["other"]["accuracy"]
+    per_label = tables["Accuracy per label"]
+    assert per_label["columns"] == ["label", "fli2moe", "other"]
+    assert [row[0] for row in per_label["rows"]] == ["dog", "match", "star", "sunny"]
+
+
+def test_rows_hold_the_figures_of_the_metrics(metrics: dict[str, Any]):
+    tables = metric_tables(metrics)
+    experts = {row[0]: row for row in tables["Experts"]["rows"]}
+    assert experts["synergy"][1] == metrics["experts"]["synergy"]["weight"]
+    assert experts["synergy"][3] == metrics["experts"]["synergy"]["share"]
+    rows = {tuple(row[:2]): row for row in tables["Faithfulness"]["rows"]}
+    found = metrics["faithfulness"]["attention_gradient"]["text"]
+    row = rows["attention_gradient", "text"]
+    assert row[2] == found["aopc_comprehensiveness"]["mean"]
+    assert row[3] == pytest.approx(sum(found["random_comprehensiveness"]) / 5)
+    gap = found["comprehensiveness_gap"]
+    assert row[4] == f"{gap['mean']:+.3f} ± {gap['standard_error']:.3f}"
+    assert gap["mean"] == pytest.approx(row[2] - row[3])
+    planted = {tuple(row[:2]): row for row in tables["Planted pairs recovered"]["rows"]}
+    synergy = metrics["planted"]["synergy"]
+    assert planted["synergy (match)", "mixture"][2] == synergy["precision_at_1"]
+    expert = synergy["experts"]["unique_text"]
+    assert planted["synergy (match)", "unique_text"][3] == expert["average_precision"]
+
+
+def test_the_dense_model_and_ordinary_data_have_fewer_tables(
+    dense: Predictor, dataset: Dataset, tiny_run: Path
+):
+    samples = tuple(replace(s, causes=()) for s in dataset.samples)
+    found = evaluate(dense, replace(dataset, samples=samples), cache=default_cache(tiny_run))
+    assert "planted" not in found
+    tables = metric_tables(found)
+    assert "Experts" not in tables
+    assert "Planted pairs recovered" not in tables
+    assert tables["Task"]["rows"][0][0] == "dense"
+
+
+def test_what_was_not_measured_is_none_and_shown_as_such(metrics: dict[str, Any]):
+    data = json.loads(json.dumps(metrics))
+    gap = data["faithfulness"]["attention_gradient"]["text"]["comprehensiveness_gap"]
+    gap.update(mean=None, standard_error=None, n=0)
+    data["task"]["auroc"] = None
+    data["planted"]["synergy"].update(precision_at_1=None, n=0)
+    tables = metric_tables(data)
+    assert tables["Task"]["rows"][0][-1] is None
+    rows = {tuple(row[:2]): row for row in tables["Faithfulness"]["rows"]}
+    assert rows["attention_gradient", "text"][4] == "n/a"
+    assert tables["Planted pairs recovered"]["rows"][0][2] is None
