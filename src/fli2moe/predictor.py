@@ -192,10 +192,11 @@ class Predictor:
         """
         options = self.config.explain
         budget = options.budget if budget is None else budget
+        chosen = None if target is None else self.task.index(target)
         tokens = self.encode([inputs]) if tokens is None else tokens
         output = self.run(tokens)
         probabilities = self.task.probabilities(output.logits)[0]
-        chosen = int(probabilities.argmax()) if target is None else self.task.index(target)
+        chosen = int(probabilities.argmax()) if chosen is None else chosen
         name = self.task.classes[chosen]
         attribution = attribute(
             self.model,
