@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from fli2moe.data.sample import Cause, Sample
 from fli2moe.explain.explanation import Explanation, TokenScores
+from fli2moe.explain.players import join_players
 from fli2moe.explain.scores import PairScores
 from fli2moe.tokens import Player
 
@@ -163,6 +164,35 @@ def shapes(folder: Path, name: str = "shapes-0001", seed: int = 0) -> tuple[Expl
     )
     sample = Sample(name, {"text": CAPTION, "image": path}, explanation.labels, causes=causes)
     return explanation, sample
+
+
+def grouped(folder: Path) -> tuple[Explanation, Sample]:
+    """`shapes` with pairs between runs of three words and blocks of four patches.
+
+    The group of `red` (a red dog) and the upper right block, which holds the framed object, are the
+    clear pair; four of the sixteen pairs were audited.
+    """
+    explanation, sample = shapes(folder)
+    words, patches = list(explanation.players[:12]), list(explanation.players[12:])
+    runs = [words[k : k + 3] for k in range(0, 12, 3)]
+    blocks = [[patches[r * 4 + c + d] for d in (0, 1, 4, 5)] for r in (0, 2) for c in (0, 2)]
+    players = [join_players(group) for group in (*runs, *blocks)]
+    synergy = pair_scores("SII", players, {(0, 5): 1.2, (2, 7): 0.15}, seed=1)
+    audited = np.tile([1.0, 1.0, 1.0, 1.0, *[0.0] * 12], 2)
+    synergy = replace(
+        synergy,
+        n_contexts=np.where(audited == 1, 40, 4),
+        columns={"audited": audited},
+        settings={**synergy.settings, "audited_pairs": 4},
+    )
+    changed = replace(
+        explanation,
+        players=tuple(players),
+        parts=explanation.players,
+        pairs={"synergy": synergy},
+        notes=("grouped 12 text players into 4 and 16 image players into 4",),
+    )
+    return changed, sample
 
 
 def other_target(explanation: Explanation) -> Explanation:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from report_made import EVIL, draw_shapes, other_target, shapes, text_only
+from report_made import EVIL, draw_shapes, grouped, other_target, shapes, text_only
 
 from fli2moe import report
 from fli2moe.data.sample import Sample
@@ -32,7 +32,7 @@ def page_path(tmp_path: Path) -> Path:
 
 def weights(page: Any) -> list[str]:
     return page.evaluate(
-        "[...document.querySelectorAll('[data-player]')]"
+        "[...document.querySelectorAll('[data-part]')]"
         ".map(e => e.style.getPropertyValue('--weight'))"
     )
 
@@ -107,8 +107,74 @@ def test_hover_and_focus_light_the_partners(visit: Any, page_path: Path) -> None
     assert not page.locator("#tip").is_visible()
     assert page.locator(".partner").count() == 0
     page.locator("button.pair.redundancy").first.focus()
-    assert page.locator(".word.partner").inner_text() == "sunny"
+    assert page.locator(".run.partner").inner_text() == "sunny"
     assert page.locator(".curve.on").get_attribute("data-pair").startswith("redundancy:")
+
+
+def test_words_of_a_group_have_shades_of_their_own_and_light_up_together(
+    visit: Any, tmp_path: Path
+) -> None:
+    explanation, sample = grouped(tmp_path)
+    opened = visit(report.write([explanation], [sample], tmp_path / "report.html"))
+    page = opened.page
+    assert page.locator(".word").count() == 12
+    assert page.locator(".run").count() == 4
+    shades = weights(page)
+    assert len(shades) == 28
+    assert shades[1] == "1.0000"  # red, the strongest word
+    assert len(set(shades[:3])) == 3  # a, red and dog are one group
+    page.locator(".word", has_text="red").hover()
+    assert page.locator(".run.hot").inner_text() == "a red dog"
+    assert page.locator(".word.here").inner_text() == "red"
+    assert page.locator(".edge.partner").count() == 1
+    assert page.locator(".patch.partner").count() == 4
+    assert page.locator(".run.hot").evaluate("e => getComputedStyle(e).outlineStyle") == "solid"
+    edge = page.locator(".edge.partner")
+    assert edge.evaluate("e => getComputedStyle(e).strokeWidth") == "4px"
+    box, patches = edge.bounding_box(), page.locator(".patch.partner")
+    assert box["width"] == pytest.approx(2 * patches.first.bounding_box()["width"], abs=6)
+    tip = page.locator("#tip").inner_text()
+    assert tip.startswith("red\n")
+    assert "rank 1 of 12" in tip
+    assert "“a red dog”" in tip
+    assert "+1.20" in tip
+    patches.nth(3).hover()
+    assert page.locator("#tip").inner_text().startswith("patch at the middle right")
+    assert page.locator(".run.partner").inner_text() == "a red dog"
+    page.locator(".word", has_text="red").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#tip").inner_text().startswith("dog\n")
+    assert opened.complaints == []
+
+
+def test_a_space_inside_a_group_keeps_it_lit(visit: Any, tmp_path: Path) -> None:
+    explanation, sample = grouped(tmp_path)
+    page = visit(report.write([explanation], [sample], tmp_path / "report.html")).page
+    first, second = (page.locator(".word").nth(k).bounding_box() for k in (0, 1))
+    middle = first["y"] + first["height"] / 2
+    page.locator(".word").first.hover()
+    page.mouse.move((first["x"] + first["width"] + second["x"]) / 2, middle)
+    assert page.locator(".run.hot").count() == 1
+    page.mouse.move(second["x"] + second["width"] + 4, middle + 60)
+    assert page.locator(".run.hot").count() == 0
+
+
+def test_uncertain_pairs_fold_into_one_line(visit: Any, tmp_path: Path) -> None:
+    explanation, sample = grouped(tmp_path)
+    page = visit(report.write([explanation], [sample], tmp_path / "report.html")).page
+    panel = page.locator(".pairs.synergy")
+    assert "4 of 16 pairs measured twice" in panel.inner_text()
+    assert "in 40 fresh surroundings" in panel.inner_text()
+    listed = panel.locator("> ol .pair").count()
+    folded = panel.locator(".uncertain .pair")
+    assert listed + folded.count() == 3
+    assert folded.count() > 0
+    assert not folded.first.is_visible()
+    curves = page.locator(".curve").count()
+    assert curves == listed
+    panel.locator("summary", has_text="too uncertain to tell").click()
+    folded.first.hover()
+    assert page.locator(".curve").count() == curves + 1  # on demand
 
 
 def test_arrow_keys_walk_over_words_and_patches(visit: Any, page_path: Path) -> None:
@@ -116,7 +182,7 @@ def test_arrow_keys_walk_over_words_and_patches(visit: Any, page_path: Path) -> 
     page.locator(".word").first.focus()
     page.keyboard.press("ArrowRight")
     assert page.evaluate("document.activeElement.textContent") == "red"
-    assert page.locator(".word.hot").inner_text() == "red"
+    assert page.locator(".run.hot").inner_text() == "red"
     page.locator(".patch").first.focus()
     page.keyboard.press("ArrowDown")
     label = page.evaluate("document.activeElement.getAttribute('aria-label')")

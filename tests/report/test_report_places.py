@@ -12,19 +12,29 @@ def word(start: int, end: int) -> Player:
 
 
 def test_pieces_follow_players_unseen_and_causes() -> None:
-    row = pieces("a red dog", [(0, word(0, 1)), (1, word(2, 5))], [(6, 9)], [(2, 5)])
+    row = pieces("a red dog", [(0, 0, word(0, 1)), (1, 1, word(2, 5))], [(6, 9)], [(2, 5)])
     assert row == [
-        ["a", 0, 0],
-        [" ", -1, 0],
-        ["red", 1, PLANTED],
-        [" ", -1, 0],
-        ["dog", -1, UNSEEN],
+        ["a", 0, 0, 0],
+        [" ", -1, -1, 0],
+        ["red", 1, 1, PLANTED],
+        [" ", -1, -1, 0],
+        ["dog", -1, -1, UNSEEN],
     ]
 
 
 def test_a_player_of_several_words_owns_several_pieces() -> None:
     group = Player("text", (0, 1), ((0, 1), (2, 3)))
-    assert [p[1] for p in pieces("a b", [(7, group)], [], [])] == [7, -1, 7]
+    row = pieces("a b", [(7, 7, group)], [], [])
+    assert [p[1:3] for p in row] == [[7, 7], [7, -1], [7, 7]]
+
+
+def test_only_spaces_and_points_between_its_parts_belong_to_a_group() -> None:
+    parts = [(0, 0, word(0, 1)), (0, 1, word(3, 4)), (0, 2, word(9, 10)), (1, 3, word(11, 12))]
+    row = pieces("a, b the c d", parts, [], [])
+    assert [(p[0], p[1], p[2]) for p in row] == [
+        ("a", 0, 0), (", ", 0, -1), ("b", 0, 1), (" the ", -1, -1), ("c", 0, 2), (" ", -1, -1),
+        ("d", 1, 3),
+    ]  # fmt: skip
 
 
 spans = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).map(sorted).map(tuple))
@@ -32,7 +42,7 @@ spans = st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)).map(sorted).m
 
 @given(st.text(max_size=30), spans, spans, spans)
 def test_pieces_join_to_the_text(text: str, owned: list, unseen: list, causes: list) -> None:
-    players = [(i, word(*span)) for i, span in enumerate(owned)]
+    players = [(i // 2, i, word(*span)) for i, span in enumerate(owned)]
     row = pieces(text, players, unseen, causes)
     assert "".join(p[0] for p in row) == text
     assert all(p[0] for p in row)

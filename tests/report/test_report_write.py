@@ -122,7 +122,7 @@ def test_injected_markup_stays_text(tmp_path: Path) -> None:
     assert "49" not in re.findall(r"<h1>(.*?)</h1>", html)[0]
     card = page_data(html)[0]
     assert card["id"] == EVIL
-    assert "".join(p[0] for p in card["views"][0]["parts"][0]["pieces"]) == EVIL
+    assert "".join(p[0] for p in card["views"][0]["drawings"][0]["pieces"]) == EVIL
 
 
 @pytest.mark.parametrize("text", ["a\u2028b\u2029c", "a\x00b", "lone \ud800 half", "\u202eabc"])
@@ -130,7 +130,7 @@ def test_odd_characters_survive(tmp_path: Path, text: str) -> None:
     explanation, sample = text_only(text, text)
     page = report.write([explanation], [sample], tmp_path / "r.html", title=text)
     card = page_data(page.read_text(encoding="utf-8"))[0]
-    assert "".join(p[0] for p in card["views"][0]["parts"][0]["pieces"]) == text
+    assert "".join(p[0] for p in card["views"][0]["drawings"][0]["pieces"]) == text
 
 
 def test_several_targets_share_one_card(tmp_path: Path) -> None:
@@ -155,9 +155,9 @@ def test_the_planted_pair_is_marked(tmp_path: Path) -> None:
     assert table["total"] == 192
     first = table["rows"][0]
     assert [view["players"][i]["label"] for i in first[:2]] == ["red", "patch at the middle right"]
-    assert first[6:] == ["synergy.clear", 1]
+    assert first[6:] == ["synergy.clear", 1, 0]
     assert view["pairs"]["redundancy"]["mixture"]["planted"] is None  # the truth of another label
-    assert view["parts"][1]["causes"] == [[48, 16, 64, 32]]
+    assert view["drawings"][1]["causes"] == [[48, 16, 64, 32]]
 
 
 def test_two_pictures_and_no_text(tmp_path: Path) -> None:
@@ -177,8 +177,8 @@ def test_two_pictures_and_no_text(tmp_path: Path) -> None:
     sample = replace(sample, inputs={"screenshot": path, "wireframe": path}, causes=())
     (card,) = page_data(report.render([explanation], [sample]))
     assert [i["kind"] for i in card["inputs"]] == ["image", "image"]
-    assert card["views"][0]["parts"][0]["unseen"] == [[0, 0, 64, 4]]
-    assert len(card["views"][0]["parts"][1]["boxes"]) == 4
+    assert card["views"][0]["drawings"][0]["unseen"] == [[0, 0, 64, 4]]
+    assert len(card["views"][0]["drawings"][1]["boxes"]) == 4
 
 
 def test_a_vector_modality_is_a_strip_of_cells(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_a_vector_modality_is_a_strip_of_cells(tmp_path: Path) -> None:
     sample = replace(sample, inputs={"text": "some text", "lab": tmp_path / "x.npy"})
     (card,) = page_data(report.render([explanation], [sample]))
     assert card["inputs"][1] == {"modality": "lab", "kind": "vector", "file": "x.npy"}
-    assert len(card["views"][0]["parts"][1]["cells"]) == 5
+    assert len(card["views"][0]["drawings"][1]["cells"]) == 5
     assert card["views"][0]["players"][-1]["label"] == "step 4"
 
 
@@ -210,7 +210,7 @@ def test_text_without_content_tokens(text: str) -> None:
     empty = TokenScores((), (), {"mixture": ()})
     explanation, sample = text_only(text, players=(), token_scores={"text": empty})
     view = page_data(report.render([explanation], [sample]))[0]["views"][0]
-    assert "".join(p[0] for p in view["parts"][0]["pieces"]) == text
+    assert "".join(p[0] for p in view["drawings"][0]["pieces"]) == text
     assert view["players"] == []
 
 
@@ -309,5 +309,5 @@ def test_words_are_cut_by_character_not_by_utf16() -> None:
     text = "👩‍👩‍👧 hält שלום 🇩🇪 e\u0301t"
     explanation, sample = text_only(text)
     view = page_data(report.render([explanation], [sample]))[0]["views"][0]
-    words = [p[0] for p in view["parts"][0]["pieces"] if p[1] >= 0]
+    words = [p[0] for p in view["drawings"][0]["pieces"] if p[1] >= 0]
     assert words == [p.name for p in word_players(text)]

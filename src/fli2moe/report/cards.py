@@ -115,7 +115,8 @@ def _view(
     labels: Sequence[str],
     task: Task,
 ) -> dict[str, Any]:
-    players = places.players_of(explanation)
+    layout = places.layout_of(explanation)
+    players = layout.players
     causes = places.causes_for(explanation, sample)
     kinds = {item["modality"]: item["kind"] for item in inputs}
     return {
@@ -130,15 +131,24 @@ def _view(
         ],
         "attribution": explanation.attribution.replace("_", " "),
         "players": [
-            {"m": names.index(p.modality), "label": places.label_of(p, explanation, k), "kind": k}
-            | ({"name": p.name} if k == "image" and p.name else {})
-            for p in players
-            for k in [kinds[p.modality]]
+            {
+                "m": names.index(p.modality),
+                "kind": kinds[p.modality],
+                "label": _label(p, members, explanation, kinds[p.modality]),
+                "several": len(members) > 1,
+            }
+            for i, p in enumerate(players)
+            for members in [[q for q, o in zip(layout.parts, layout.owners, strict=True) if o == i]]
         ],
         "parts": [
-            _part(m, kinds[m], explanation, players, places.cause_spans(causes, m)) for m in names
+            {"player": owner, "label": places.label_of(p, explanation, kinds[p.modality])}
+            | ({"name": p.name} if kinds[p.modality] == "image" and p.name else {})
+            for owner, p in zip(layout.owners, layout.parts, strict=True)
         ],
-        "scores": {h: _scores(explanation, players, h) for h in explanation.heads},
+        "drawings": [
+            _drawing(m, kinds[m], explanation, layout, places.cause_spans(causes, m)) for m in names
+        ],
+        "scores": {h: _scores(explanation, layout.parts, h) for h in explanation.heads},
         "pairs": pair_tables(explanation, causes),
         "truth": [_truth(c, players, explanation, kinds) for c in causes],
         "notes": list(explanation.notes),
@@ -146,28 +156,39 @@ def _view(
     }
 
 
-def _part(
+def _label(player: Player, members: list[Player], explanation: Explanation, kind: str) -> str:
+    if kind == "vector" and len(members) > 1:
+        return f"{members[0]} to {members[-1]}"
+    return places.label_of(player, explanation, kind)
+
+
+def _drawing(
     modality: str,
     kind: str,
     explanation: Explanation,
-    players: Sequence[Player],
+    layout: places.Layout,
     causes: list[places.Span],
 ) -> dict[str, Any]:
-    """Returns what of one modality is drawn where: pieces of text, boxes or cells."""
-    own = [(i, p) for i, p in enumerate(players) if p.modality == modality]
+    """Returns what of one modality is drawn where: pieces of text, boxes or cells.
+
+    Each piece, box and cell says of which player and part it is; `edges` are the players' boxes.
+    """
+    own = layout.of(modality)
     unseen = list(explanation.unseen.get(modality, ()))
-    part: dict[str, Any] = {"homeless": [i for i, p in own if not p.spans]}
+    drawing: dict[str, Any] = {"homeless": [[i, k] for i, k, p in own if not p.spans]}
     if kind == "text":
         text = explanation.inputs.get(modality, "")
-        part["pieces"] = places.pieces(text, own, unseen, causes)
+        drawing["pieces"] = places.pieces(text, own, unseen, causes)
     elif kind == "image":
-        part["boxes"] = [[i, *map(rounded, span)] for i, p in own for span in p.spans]
-        part["unseen"] = [list(map(rounded, span)) for span in unseen]
-        part["causes"] = [list(map(rounded, span)) for span in causes]
+        players = {i: layout.players[i] for i, _, _ in own}
+        drawing["boxes"] = [[i, k, *map(rounded, span)] for i, k, p in own for span in p.spans]
+        drawing["edges"] = [[i, *map(rounded, s)] for i, p in players.items() for s in p.spans]
+        drawing["unseen"] = [list(map(rounded, span)) for span in unseen]
+        drawing["causes"] = [list(map(rounded, span)) for span in causes]
     else:
         spans = {modality: tuple(causes)}
-        part["cells"] = [[i, int(places.touches(p, spans))] for i, p in own if p.spans]
-    return part
+        drawing["cells"] = [[i, k, int(places.touches(p, spans))] for i, k, p in own if p.spans]
+    return drawing
 
 
 def _bars(explanation: Explanation, labels: Sequence[str], task: Task) -> list[list[Any]]:
@@ -182,14 +203,14 @@ def _bars(explanation: Explanation, labels: Sequence[str], task: Task) -> list[l
             for i, (n, p) in shown]  # fmt: skip
 
 
-def _scores(explanation: Explanation, players: Sequence[Player], head: str) -> list[float | None]:
-    """Returns each player's attribution: the sum over its tokens, None where one is missing."""
+def _scores(explanation: Explanation, parts: Sequence[Player], head: str) -> list[float | None]:
+    """Returns each part's attribution: the sum over its tokens, None where one is missing."""
     values = {
         (modality, token): score
         for modality, table in explanation.token_scores.items()
         for token, score in zip(table.tokens, table.scores.get(head, ()), strict=False)
     }
-    return [_number(sum(values.get((p.modality, t), math.nan) for t in p.tokens)) for p in players]
+    return [_number(sum(values.get((p.modality, t), math.nan) for t in p.tokens)) for p in parts]
 
 
 def _truth(

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fli2moe.data.sample import Cause
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.scores import PairScores
 from fli2moe.report.places import touches
-from fli2moe.report.wording import verdict
+from fli2moe.report.wording import is_clear, verdict
 
 SHOWN = 20  # the slider's end
 SUBSTITUTES = 3  # how many of the most negative SIIs are carried along
@@ -33,26 +34,33 @@ def _table(kind: str, scores: PairScores, causes: Sequence[Cause]) -> dict[str, 
     """Returns one head's pairs by rank.
 
     Returns:
-        total: how many pairs were scored; rows: [first, second, value, standard error or None,
-        rank from 1, contexts, key of the sentence, 1 if planted]; planted: the rank of the best
+        total: how many pairs were scored; audited: how many of them were measured again; exact:
+        nothing was sampled; rows: [first, second, value, standard error or None, rank from 1,
+        contexts, key of the sentence, 1 if planted, 1 if audited]; planted: the rank of the best
         planted pair, or None.
     """
     scores = scores.select(~np.isnan(scores.value))
     scores = scores.select(scores.order())
-    planted = [_is_planted(scores, r, causes) for r in range(len(scores))] if causes else []
-    keep = _rows_to_keep(kind, scores)
+    audited = scores.columns.get("audited", np.zeros(len(scores))) == 1
+    verdicts = _verdicts(kind, scores, audited)
+    planted = [_is_planted(scores, r, causes) for r in range(len(scores))]
+    keep = _rows_to_keep(kind, scores, verdicts)
     if True in planted:
         keep.add(planted.index(True))
-    rows = [_row(kind, scores, r, bool(planted) and planted[r]) for r in sorted(keep)]
+    exact = scores.settings.get("method") == "exact" and not scores.standard_error.any()
+    rows = [[*_row(scores, r), verdicts[r], int(planted[r]), int(audited[r])] for r in sorted(keep)]
     return {
         "total": len(scores),
+        "audited": int(audited.sum()),
+        "exact": bool(exact),
         "rows": rows,
         "planted": planted.index(True) + 1 if True in planted else None,
     }
 
 
-def _rows_to_keep(kind: str, scores: PairScores) -> set[int]:
+def _rows_to_keep(kind: str, scores: PairScores, verdicts: Sequence[str]) -> set[int]:
     keep = set(range(min(SHOWN, len(scores))))
+    keep |= set([r for r, key in enumerate(verdicts) if is_clear(key)][:SHOWN])
     if kind == "synergy":
         keep |= {r for r in range(len(scores))[-SUBSTITUTES:] if scores.value[r] < 0}
     seen: set[int] = set()
@@ -63,10 +71,29 @@ def _rows_to_keep(kind: str, scores: PairScores) -> set[int]:
     return keep
 
 
-def _row(kind: str, scores: PairScores, r: int, planted: bool) -> list[Any]:
+def _verdicts(kind: str, scores: PairScores, audited: NDArray[np.bool_]) -> list[str]:
+    """Returns each row's key of a sentence.
+
+    An audited pair was measured in contexts that had no part in choosing it: what it was picked
+    from by luck are the audited pairs only.
+    """
+    none = np.zeros(len(scores))
+    against = scores.columns.get("negative", none) > scores.columns.get("positive", none)
+    counts = np.where(audited, audited.sum(), len(scores))
+    return [
+        verdict(
+            kind,
+            float(scores.value[r]),
+            float(scores.standard_error[r]),
+            pairs=int(counts[r]),
+            against=bool(against[r]),
+        )
+        for r in range(len(scores))
+    ]
+
+
+def _row(scores: PairScores, r: int) -> list[Any]:
     value, error = float(scores.value[r]), float(scores.standard_error[r])
-    against = "negative" in scores.columns and "positive" in scores.columns
-    against = against and bool(scores.columns["negative"][r] > scores.columns["positive"][r])
     return [
         int(scores.first[r]),
         int(scores.second[r]),
@@ -74,8 +101,6 @@ def _row(kind: str, scores: PairScores, r: int, planted: bool) -> list[Any]:
         None if np.isnan(error) else rounded(error),
         r + 1,
         int(scores.n_contexts[r]),
-        verdict(kind, value, error, pairs=len(scores), against=against),
-        int(planted),
     ]
 
 

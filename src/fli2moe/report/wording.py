@@ -30,7 +30,7 @@ SENTENCES = {
 
 POSSIBLE = 2.0  # standard errors from zero up to which a value says nothing
 LEVEL = 0.05  # chance that the largest of all pairs' values is called clear without a cause
-ZERO = 1e-9  # below this an exact value is rounding, not an interaction
+ZERO = 1e-5  # below this an exact value is rounding of 32-bit scores, not an interaction
 
 HEADS = {
     "mixture": ("Mixture", "The whole model: all experts together, as the router weighs them."),
@@ -75,7 +75,7 @@ def verdict(kind: str, value: float, error: float, *, pairs: int = 1, against: b
         kind: `synergy` (value is an SII) or `redundancy` (value is a redundancy gap).
         value: the score.
         error: its standard error; NaN where none is known, 0 where the value is exact.
-        pairs: how many pairs the shown ones were picked from.
+        pairs: how many pairs the shown ones were picked from by these very measurements.
         against: the shared evidence speaks against the target.
     """
     if math.isnan(value) or abs(value) <= ZERO:
@@ -88,6 +88,11 @@ def verdict(kind: str, value: float, error: float, *, pairs: int = 1, against: b
     if not clear:
         return f"{kind}.maybe" if value > POSSIBLE * error else f"{kind}.unclear"
     return "redundancy.against" if against and kind == "redundancy" else f"{kind}.clear"
+
+
+def is_clear(key: str) -> bool:
+    """Returns whether a key of `SENTENCES` says that the pair's value is clearly positive."""
+    return key.endswith((".clear", ".against"))
 
 
 def region(box: tuple[float, ...], size: tuple[int, int]) -> str:

@@ -7,8 +7,9 @@ function Card(data, home) {
   let spots, stage, overlay, side, tables, drawn, hot = null;
 
   function build() {
-    spots = new Map();
-    const figures = data.inputs.map((input, k) => drawInput(input, view.parts[k], view, spots, k));
+    spots = { players: new Map(), parts: new Map() };
+    const figures = data.inputs.map((input, k) =>
+      drawInput(input, view.drawings[k], view, spots, k));
     const isPicture = (k) => data.inputs[k].kind === "image";
     overlay = s("svg", { class: "curves", "aria-hidden": "true" });
     stage = h("div", { class: "stage" },
@@ -95,8 +96,7 @@ function Card(data, home) {
       const found = pairsOf(view, kind, state.head);
       if (!found) continue;
       tables[kind] = found;
-      const shown = found.pairs.filter((p) => p.rank <= state.count
-        && p.value >= (state.threshold / 100) * found.top);
+      const shown = best(found, state.count, (state.threshold / 100) * found.top);
       drawn.push(...shown.filter((p) => p.possible));
       panels.push(pairPanel(view, kind, found, shown, data.inputs, view.heads));
     }
@@ -110,17 +110,17 @@ function Card(data, home) {
   function shade() {
     const scores = view.scores[state.head] || [];
     data.inputs.forEach((_, m) => {
-      const own = [...spots.keys()].filter((i) => view.players[i].m === m
+      const own = [...spots.parts.keys()].filter((i) => view.players[view.parts[i].player].m === m
         && scores[i] !== null && scores[i] !== undefined);
       const values = own.map((i) => scores[i]);
       const low = Math.min(...values), range = Math.max(...values) - low;
       const place = ranks(values);
       own.forEach((i, k) => {
         const weight = range > 0 ? (values[k] - low) / range : 0;
-        view.players[i].place = `${place[k]} of ${own.length}`;
-        const label = `${view.players[i].label}, importance ${figure(values[k])}, rank `
-          + view.players[i].place;
-        for (const element of spots.get(i)) {
+        const part = view.parts[i];
+        part.place = `${place[k]} of ${own.length}`;
+        const label = `${part.label}, importance ${figure(values[k])}, rank ${part.place}`;
+        for (const element of spots.parts.get(i)) {
           element.style.setProperty("--weight", weight.toFixed(4));
           element.setAttribute("aria-label", label);
         }
@@ -131,20 +131,24 @@ function Card(data, home) {
   const all = () => Object.values(tables).flatMap((t) => t.pairs);
   const touching = (i) => (p) => p.first === i || p.second === i;
 
-  // The pairs of what is under the pointer or has the focus: itself, or a player's own best.
+  // `hot` is what is under the pointer or has the focus: the key of a pair, or a part's index.
+  const hotPlayer = () => (typeof hot === "number" ? view.parts[hot].player : null);
+
+  // The pairs of what is hot: itself, or the best of its player.
   function hotPairs() {
     if (hot === null) return [];
     if (typeof hot === "string") return all().filter((p) => p.key === hot);
-    const own = drawn.filter(touching(hot));
-    if (own.length) return own;
-    return Object.values(tables).map((t) => t.pairs.find(touching(hot))).filter((p) => p && p.possible);
+    const own = touching(hotPlayer());
+    const shown = drawn.filter(own);
+    if (shown.length) return shown;
+    return Object.values(tables).map((t) => t.pairs.find(own)).filter((p) => p && p.possible);
   }
 
   function light() {
     const strong = hotPairs();
     const keys = new Set(strong.map((p) => p.key));
     const extra = strong.filter((p) => !drawn.some((d) => d.key === p.key));
-    drawCurves(stage, overlay, [...drawn, ...extra], spots);
+    drawCurves(stage, overlay, [...drawn, ...extra], spots.players);
     stage.classList.toggle("lit", strong.length > 0);
     const joined = new Map();
     for (const p of [...drawn, ...extra]) {
@@ -152,20 +156,25 @@ function Card(data, home) {
         joined.set(i, `${joined.get(i) || ""} in-${p.kind}${keys.has(p.key) ? " partner" : ""}`);
       }
     }
-    for (const [i, elements] of spots) {
+    for (const [i, elements] of spots.players) {
       for (const element of elements) {
         element.classList.remove("in-synergy", "in-redundancy", "partner", "hot");
         if (joined.has(i)) element.classList.add(...joined.get(i).trim().split(" "));
-        if (i === hot) element.classList.add("hot");
+        if (i === hotPlayer()) element.classList.add("hot");
+        // Above the edges of its neighbours.
+        if (element.matches(".edge.hot, .edge.partner")) element.parentNode.append(element);
       }
+    }
+    for (const [i, elements] of spots.parts) {
+      for (const element of elements) element.classList.toggle("here", i === hot);
     }
     for (const element of home.querySelectorAll("[data-pair]")) {
       element.classList.toggle("on", keys.has(element.dataset.pair));
     }
   }
 
-  function explainPlayer(i) {
-    const player = view.players[i];
+  function explainPart(k) {
+    const part = view.parts[k], i = part.player, player = view.players[i];
     const scores = view.scores[state.head] || [];
     const lines = Object.entries(tables).map(([kind, table]) => {
       const best = table.pairs.find(touching(i));
@@ -175,25 +184,29 @@ function Card(data, home) {
         chip(view, other, data.inputs), ` ${withError(best.value, best.error)}, rank ${best.rank} `
         + `of ${table.total}${best.clear ? "" : ", not clear"}`);
     });
-    return [h("p", { class: "tip-title" }, h("bdi", null, player.label),
-      player.name && h("small", null, ` ${player.name}`)),
-    h("p", null, `Importance ${figure(scores[i], 3)}`, player.place && `, rank ${player.place}`),
+    return [h("p", { class: "tip-title" }, h("bdi", null, part.label),
+      part.name && h("small", null, ` ${part.name}`)),
+    h("p", null, `Importance ${figure(scores[k], 3)}`, part.place && `, rank ${part.place}`),
+    player.several && lines.some(Boolean) && h("p", { class: "tip-group" },
+      "In pairs it counts as part of ", chip(view, i, data.inputs)),
     lines];
   }
 
   function explainPair(key) {
     const pair = all().find((p) => p.key === key);
     if (!pair) return null;
-    const table = tables[pair.kind];
+    const rank = `Rank ${pair.rank} of ${tables[pair.kind].total}`;
     return [h("p", { class: "tip-title" }, `${KINDS[pair.kind].title} `
       + withError(pair.value, pair.error)),
     h("p", null, sentence(pair, view, data.inputs)),
-    h("p", null, `Rank ${pair.rank} of ${table.total}, ${pair.contexts} surroundings`)];
+    h("p", null, [rank, surroundings(pair)].filter(Boolean).join(", "))];
   }
 
   function show(element, event) {
-    const player = element.closest("[data-player]"), pair = element.closest("[data-pair]");
-    const next = player ? Number(player.dataset.player) : pair ? pair.dataset.pair : null;
+    const part = element.closest("[data-part]"), pair = element.closest("[data-pair]");
+    // On its way from word to word inside a group the pointer crosses spaces.
+    if (!part && element.closest(".run.hot")) return null;
+    const next = part ? Number(part.dataset.part) : pair ? pair.dataset.pair : null;
     if (next !== hot) {
       hot = next;
       light();
@@ -201,11 +214,11 @@ function Card(data, home) {
     if (hot === null) return hide();
     // A pair in the list says all of it already.
     if (pair && pair.matches("button")) { tip.hidden = true; return null; }
-    const content = player ? explainPlayer(hot) : explainPair(hot);
+    const content = part ? explainPart(hot) : explainPair(hot);
     if (!content) return hide();
     tip.replaceChildren(...content.flat(Infinity).filter(Boolean));
     tip.hidden = false;
-    const at = player ? player.getBoundingClientRect()
+    const at = part ? part.getBoundingClientRect()
       : { left: event.clientX, right: event.clientX, top: event.clientY, bottom: event.clientY };
     const x = Math.max(8, Math.min((at.left + at.right) / 2 - tip.offsetWidth / 2,
       document.documentElement.clientWidth - tip.offsetWidth - 8));
@@ -228,7 +241,7 @@ function Card(data, home) {
     work.addEventListener("pointerover", (event) => show(event.target, event));
     work.addEventListener("pointerleave", hide);
     work.addEventListener("focusin", (event) => {
-      if (event.target.matches("[data-player], [data-pair]")) show(event.target, event);
+      if (event.target.matches("[data-part], [data-pair]")) show(event.target, event);
     });
     work.addEventListener("focusout", hide);
     work.addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
@@ -237,10 +250,10 @@ function Card(data, home) {
   // Each input is one stop of the Tab key; arrows walk inside it.
   function walk() {
     for (const group of stage.querySelectorAll("[role=group]")) {
-      const items = [...group.querySelectorAll("[data-player]")];
+      const items = [...group.querySelectorAll("[data-part]")];
       if (items.length) items[0].setAttribute("tabindex", 0);
       group.addEventListener("keydown", (event) => {
-        const next = neighbour(items, event.target.closest("[data-player]"), event.key);
+        const next = neighbour(items, event.target.closest("[data-part]"), event.key);
         if (!next) return;
         event.preventDefault();
         items.forEach((item) => item.setAttribute("tabindex", item === next ? 0 : -1));

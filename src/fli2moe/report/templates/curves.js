@@ -3,8 +3,7 @@ const LIFT = 3; // pixels that an end lies inside its player
 
 function place(stage, element) {
   const origin = stage.getBoundingClientRect();
-  const first = element.matches(".patch") ? element.querySelector("rect") : element;
-  const r = first.getClientRects()[0] || element.getBoundingClientRect();
+  const r = element.getClientRects()[0] || element.getBoundingClientRect();
   return { left: r.left - origin.left, right: r.right - origin.left,
     top: r.top - origin.top, bottom: r.bottom - origin.top,
     x: (r.left + r.right) / 2 - origin.left, y: (r.top + r.bottom) / 2 - origin.top,
@@ -37,14 +36,14 @@ function spread(pairs, places) {
   };
 }
 
-function drawCurves(stage, overlay, pairs, spots) {
+function drawCurves(stage, overlay, pairs, players) {
   overlay.replaceChildren();
   overlay.setAttribute("width", stage.clientWidth);
   overlay.setAttribute("height", stage.clientHeight);
   const places = new Map();
-  const drawable = pairs.filter((p) => spots.has(p.first) && spots.has(p.second));
+  const drawable = pairs.filter((p) => players.has(p.first) && players.has(p.second));
   for (const pair of drawable) {
-    for (const i of [pair.first, pair.second]) places.set(i, place(stage, spots.get(i)[0]));
+    for (const i of [pair.first, pair.second]) places.set(i, place(stage, players.get(i)[0]));
   }
   // From left to right, so that neighbours on one player do not cross.
   drawable.sort((p, q) => places.get(p.first).x + places.get(p.second).x

@@ -1,46 +1,57 @@
-// Draws the raw inputs with their players. Each drawer returns a figure and registers, in
-// `spots`, the elements of each player: spots.get(index) -> [element, ...].
-function register(spots, index, element) {
-  if (!spots.has(index)) spots.set(index, []);
-  spots.get(index).push(element);
+// Draws the raw inputs. Parts (words, patches, cells) are shaded and pointed at, the players that
+// they belong to (themselves, or groups of them) are outlined and joined. Each drawer returns a
+// figure and registers the elements: spots.players.get(index), spots.parts.get(index) -> [element].
+function register(map, index, element) {
+  if (!map.has(index)) map.set(index, []);
+  map.get(index).push(element);
+  return element;
 }
 
-function spot(index, label, extra) {
-  return { "data-player": index, tabindex: -1, role: "button", "aria-label": label, ...extra };
+function spot(spots, index, element) {
+  fill(element, { "data-part": index, tabindex: -1, role: "button" }, []);
+  return register(spots.parts, index, element);
 }
 
-function drawInput(input, part, view, spots, number) {
+// Puts the elements of one player that follow each other into one span.
+function runs(parent, spots) {
+  let last = -1, run = null;
+  return (player, child) => {
+    if (player >= 0 && player !== last) {
+      run = register(spots.players, player, h("span", { class: "run", "data-player": player }));
+      parent.append(run);
+    }
+    (player < 0 ? parent : run).append(child);
+    last = player;
+  };
+}
+
+function drawInput(input, drawing, view, spots, number) {
   const draw = { text: drawText, image: drawPicture, vector: drawCells }[input.kind];
   const what = { text: "text", image: "picture", vector: "features" }[input.kind];
   const caption = h("figcaption", null, h("b", null, input.modality),
     input.modality !== what && input.kind !== "image" && h("span", null, ` · ${what}`),
     input.file && h("span", { class: "file" }, " · ", h("bdi", null, input.file)));
-  const long = part.pieces && part.pieces.reduce((n, piece) => n + piece[0].length, 0) > 320;
+  const long = (drawing.pieces || []).reduce((n, piece) => n + piece[0].length, 0) > 320;
   return h("figure", { class: `input ${input.kind}${long ? " long" : ""}` }, caption,
-    draw(input, part, view, spots, number), homeless(part, view, spots));
+    draw(input, drawing, spots, number), homeless(drawing, view, spots));
 }
 
-function drawText(input, part, view, spots) {
+function drawText(input, drawing, spots) {
   const text = h("bdi", { class: "running", dir: "auto", role: "group",
     "aria-label": `${input.modality}: words, walk with the arrow keys` });
-  if (!part.pieces.length) return h("p", { class: "quiet" }, "This text is empty.");
-  for (const [piece, player, flags] of part.pieces) {
+  if (!drawing.pieces.length) return h("p", { class: "quiet" }, "This text is empty.");
+  const add = runs(text, spots);
+  for (const [piece, player, part, flags] of drawing.pieces) {
     const classes = (flags & 1 ? " unseen" : "") + (flags & 2 ? " planted" : "");
-    if (player < 0) {
-      text.append(classes ? h("span", { class: classes.trim() }, piece) : piece);
-      continue;
-    }
-    const word = h("span", spot(player, view.players[player].label, { class: "word" + classes }),
-      piece);
-    register(spots, player, word);
-    text.append(word);
+    if (part >= 0) add(player, spot(spots, part, h("span", { class: "word" + classes }, piece)));
+    else add(player, classes ? h("span", { class: classes.trim() }, piece) : piece);
   }
-  const none = !part.pieces.some((p) => p[1] >= 0);
+  const none = !drawing.pieces.some((p) => p[2] >= 0);
   return h("div", null, text,
     none && h("p", { class: "quiet" }, "No content tokens: nothing here could be explained."));
 }
 
-function drawPicture(input, part, view, spots, number) {
+function drawPicture(input, drawing, spots, number) {
   const [width, height] = input.size;
   const hatch = `hatch-${number}`;
   const overlay = s("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none",
@@ -50,20 +61,22 @@ function drawPicture(input, part, view, spots, number) {
     patternTransform: `rotate(45) scale(${Math.max(width, height) / 400})` },
   s("rect", { class: "hatch-ground", width: 8, height: 8 }),
   s("path", { class: "hatch-line", d: "M0 0V8" }))));
-  const groups = new Map();
-  for (const [player, x0, y0, x1, y1] of part.boxes) {
-    if (!groups.has(player)) {
-      const group = s("g", spot(player, view.players[player].label, { class: "patch" }));
-      groups.set(player, group);
-      register(spots, player, group);
-      overlay.append(group);
+  // Edges lie above all patches, so that no neighbour covers half of one. They are registered
+  // first: curves end on them.
+  const edges = drawing.edges.map(([player, ...place]) =>
+    register(spots.players, player, box(place, "edge", { "data-player": player })));
+  for (const [player, part, ...place] of drawing.boxes) {
+    if (!spots.parts.has(part)) {
+      overlay.append(register(spots.players, player,
+        spot(spots, part, s("g", { class: "patch", "data-player": player }))));
     }
-    groups.get(player).append(box([x0, y0, x1, y1], "veil"));
+    spots.parts.get(part)[0].append(box(place, "veil"));
   }
-  for (const place of part.unseen) {
+  for (const place of drawing.unseen) {
     overlay.append(box(place, "unseen", { fill: `url(#${hatch})` }));
   }
-  for (const place of part.causes) overlay.append(box(place, "truth back"), box(place, "truth"));
+  overlay.append(s("g", null, edges));
+  for (const place of drawing.causes) overlay.append(box(place, "truth back"), box(place, "truth"));
   const longest = Math.max(width, height);
   const frame = h("div", { class: "frame", "--ratio": width / height }, overlay);
   if (input.picture) {
@@ -82,28 +95,26 @@ function box([x0, y0, x1, y1], kind, extra) {
     height: Math.max(0, y1 - y0), ...extra });
 }
 
-function drawCells(input, part, view, spots) {
+function drawCells(input, drawing, spots) {
   const strip = h("div", { class: "cells", role: "group",
     "aria-label": `${input.modality}: steps, walk with the arrow keys` });
-  for (const [player, planted] of part.cells) {
-    const cell = h("span",
-      spot(player, view.players[player].label, { class: planted ? "cell planted" : "cell" }));
-    register(spots, player, cell);
-    strip.append(cell);
+  const add = runs(strip, spots);
+  for (const [player, part, planted] of drawing.cells) {
+    add(player, spot(spots, part, h("span", { class: planted ? "cell planted" : "cell" })));
   }
-  if (!part.cells.length) return h("p", { class: "quiet" }, "No content tokens.");
+  if (!drawing.cells.length) return h("p", { class: "quiet" }, "No content tokens.");
   return strip;
 }
 
-function homeless(part, view, spots) {
-  if (!part.homeless.length) return null;
-  return h("p", { class: "homeless" }, "Without a place in the input: ",
-    part.homeless.map((player) => {
-      const word = h("span", spot(player, view.players[player].label, { class: "word" }),
-        view.players[player].label);
-      register(spots, player, word);
-      return [word, " "];
-    }));
+function homeless(drawing, view, spots) {
+  if (!drawing.homeless.length) return null;
+  const line = h("p", { class: "homeless" }, "Without a place in the input: ");
+  const add = runs(line, spots);
+  for (const [player, part] of drawing.homeless) {
+    add(player, spot(spots, part, h("span", { class: "word" }, view.parts[part].label)));
+    add(-1, " ");
+  }
+  return line;
 }
 
 // The chip that stands for a player in a sentence: its word, or a crop of its picture.
@@ -113,7 +124,7 @@ function chip(view, index, inputs) {
   if (player.kind !== "image") {
     return h("bdi", { class: "name" }, player.kind === "text" ? `“${player.label}”` : player.label);
   }
-  const boxes = view.parts[player.m].boxes.filter((b) => b[0] === index);
+  const boxes = view.drawings[player.m].edges.filter((b) => b[0] === index);
   const several = inputs.filter((i) => i.kind === "image").length > 1;
   const label = several ? `${player.label} of ${input.modality}` : player.label;
   if (!input.picture || !boxes.length) return h("span", { class: "name of-picture" }, `the ${label}`);

@@ -14,12 +14,33 @@ function pairsOf(view, kind, head) {
   const table = tables[shown];
   if (!table) return null;
   const top = Math.max(1e-12, ...table.rows.map((r) => Math.abs(r[2])));
-  const pairs = table.rows.map(([first, second, value, error, rank, contexts, verdict, planted]) =>
-    ({ kind, first, second, value, error, rank, contexts, verdict, planted: Boolean(planted),
-      clear: CLEAR.test(verdict), possible: POSSIBLE.test(verdict),
-      key: `${kind}:${first}:${second}`,
-      size: Math.abs(value) / top }));
-  return { head: shown, total: table.total, planted: table.planted, pairs, top };
+  const pairs = table.rows.map(
+    ([first, second, value, error, rank, contexts, verdict, planted, audited]) =>
+      ({ kind, first, second, value, error, rank, contexts, verdict, planted: Boolean(planted),
+        audited: Boolean(audited), clear: CLEAR.test(verdict), possible: POSSIBLE.test(verdict),
+        key: `${kind}:${first}:${second}`, size: Math.abs(value) / top }));
+  return { ...table, head: shown, pairs, top };
+}
+
+// The best pairs by rank; a clear one gives no place to one that may be luck.
+function best(found, count, least) {
+  const enough = found.pairs.filter((p) => p.value >= least);
+  const order = [...enough.filter((p) => p.clear),
+    ...enough.filter((p) => !p.clear && p.rank <= count)];
+  return order.slice(0, count).sort((a, b) => a.rank - b.rank);
+}
+
+function surroundings(pair) {
+  if (pair.error === 0) return "";
+  return `in ${pair.contexts} ${pair.audited ? "fresh " : ""}surroundings`;
+}
+
+function howMeasured(found, head) {
+  if (!found.total) return "No pair was measured.";
+  const pairs = `${found.total} ${found.total === 1 ? "pair" : "pairs"}`;
+  const how = found.exact ? `all ${pairs} exact` : found.audited
+    ? `${found.audited} of ${pairs} measured twice` : `best of ${pairs}`;
+  return `read on ${head}; ${how}`;
 }
 
 function sentence(pair, view, inputs) {
@@ -40,27 +61,34 @@ function pairItem(pair, view, inputs) {
   h("span", { class: `rank ${pair.kind}`, "aria-label": `rank ${pair.rank}` }, String(pair.rank)),
   h("span", { class: "what" }, sentence(pair, view, inputs)),
   h("span", { class: "value" }, withError(pair.value, pair.error),
+    surroundings(pair) && h("small", null, ` ${surroundings(pair)}`),
     pair.planted && h("span", { class: "badge-planted" }, " ✓ planted pair"))));
 }
 
 function pairPanel(view, kind, found, shown, inputs, heads) {
   const words = KINDS[kind];
   const clear = found.pairs.filter((p) => p.clear).length;
-  const swaps = found.pairs.filter((p) => p.verdict === "synergy.substitutes");
+  const swapped = (p) => p.verdict === "synergy.substitutes";
+  const swaps = found.pairs.filter(swapped);
+  const listed = shown.filter((p) => p.possible);
+  const unclear = shown.filter((p) => !p.possible && !swapped(p));
   const by = heads.find((x) => x[0] === found.head);
+  const items = (pairs) => h("ol", null, pairs.map((p) => pairItem(p, view, inputs)));
+  const more = `${unclear.length} ${listed.length ? "more" : unclear.length > 1 ? "pairs" : "pair"}, `
+    + (found.exact ? "not above zero" : "too uncertain to tell");
   return h("section", { class: `pairs ${kind}` },
     h("h3", null, s("svg", { class: "key", viewBox: "0 0 50 20", "aria-hidden": "true" },
       s("path", { class: `line ${kind}`, d: "M11 10H39" }),
       s("circle", { class: `end ${kind}`, cx: 6, cy: 10, r: 4.5 }),
       s("circle", { class: `end ${kind}`, cx: 44, cy: 10, r: 4.5 })),
     words.title, h("small", null, words.lead)),
-    h("p", { class: "quiet" }, found.total ? `read on ${by ? by[1].toLowerCase() : found.head}, `
-      + `best of ${found.total} pairs` : "No pair was measured."),
+    h("p", { class: "quiet" }, howMeasured(found, by ? by[1].toLowerCase() : found.head)),
     found.total > 0 && !clear && h("p", { class: "notice" }, words.none),
-    h("ol", null, shown.map((p) => pairItem(p, view, inputs))),
+    listed.length > 0 && items(listed),
+    unclear.length > 0 && h("details", { class: "uncertain" }, h("summary", null, more),
+      items(unclear)),
     swaps.length > 0 && h("details", null,
-      h("summary", null, `${swaps.length} negative: the parts replace each other`),
-      h("ol", null, swaps.map((p) => pairItem(p, view, inputs)))));
+      h("summary", null, `${swaps.length} negative: the parts replace each other`), items(swaps)));
 }
 
 function truthPanel(view, tables, inputs) {
