@@ -116,7 +116,7 @@ def test_evaluate_writes_metrics_and_stands_beside_another_run(make_config: Make
     metrics = evaluate_run(run, against=[dense], progress=lambda stage, *_: stages.append(stage))
     assert json.loads((run / "metrics.json").read_text()) == metrics
     assert set(metrics["against"]) == {"dense"}
-    assert {"faithfulness", "interaction share", "planted synergy"} <= set(stages)
+    assert {"linear probe", "faithfulness", "interaction share", "planted synergy"} <= set(stages)
 
 
 def test_runs_on_other_data_are_not_compared(make_config: MakeConfig, run: Path):

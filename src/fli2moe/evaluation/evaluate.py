@@ -110,7 +110,7 @@ def evaluate(
         metrics.setdefault("against", {})[name] = task_metrics(other, theirs)
     lap("task")
     if options.probe and dataset.train:
-        metrics["linear_probe"] = linear_probe(predictor, dataset, Path(cache), test)
+        metrics["linear_probe"] = linear_probe(predictor, dataset, Path(cache), test, progress)
         lap("linear_probe")
     metrics["faithfulness"] = faithfulness(predictor, test, seed, progress)
     lap("faithfulness")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fli2moe.data.sample import Dataset
-from fli2moe.features import encode_samples
+from fli2moe.features import Progress, encode_samples
 from fli2moe.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -23,7 +23,11 @@ NEVER = -1e4
 
 
 def linear_probe(
-    predictor: Predictor, dataset: Dataset, cache: Path, test: TestSplit
+    predictor: Predictor,
+    dataset: Dataset,
+    cache: Path,
+    test: TestSplit,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Returns task metrics of logistic regressions on each modality and on all concatenated.
 
@@ -35,11 +39,12 @@ def linear_probe(
         dataset: with a train split.
         cache: folder of the feature cache.
         test: the test samples with their features.
+        progress: called after each view with (`linear probe`, views done, views).
     """
     task = predictor.task
     splits = {s: samples for s in ("train", "val") if (samples := dataset.split(s))}
     pooled = {
-        s: encode_samples(samples, predictor.encoders, cache).pooled()
+        s: encode_samples(samples, predictor.encoders, cache, progress).pooled()
         for s, samples in splits.items()
     }
     pooled["test"] = test.features.pooled()
@@ -57,6 +62,8 @@ def linear_probe(
             }
             best = max(score, key=score.__getitem__)
         result[name] = {**task.metrics(fits[best]["test"], test.target), "C": best}
+        if progress:
+            progress("linear probe", len(result), len(views))
     return result
 
 
