@@ -245,6 +245,9 @@ def data_check(
 
 def main() -> None:
     """Runs the command line."""
+    # Threads that spin while they wait make a shared machine several times slower. OpenMP reads
+    # this when torch is first imported, which is later than here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
 
 
