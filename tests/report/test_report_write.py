@@ -36,6 +36,17 @@ def test_writes_one_complete_file_and_returns_its_path(tmp_path: Path) -> None:
     assert [p.name for p in target.parent.iterdir()] == ["report.html"]
 
 
+def test_explanations_without_an_id_are_of_the_samples_in_their_place(tmp_path: Path) -> None:
+    made = [shapes(tmp_path, f"shapes-{k}", k) for k in (1, 2)]
+    explanations, samples = [e for e, _ in made], [s for _, s in made]
+    nameless = [replace(e, sample_id="") for e in explanations]
+    assert report.render(nameless, samples) == report.render(explanations, samples)
+    mixed = [nameless[0], explanations[1]]
+    assert report.render(mixed, samples) == report.render(explanations, samples)
+    with pytest.raises(InputError, match=r"explanation of '': its sample is missing.*sample_id"):
+        report.render(nameless[:1], samples)
+
+
 def test_a_failed_write_leaves_the_earlier_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,7 +42,8 @@ def write(
 
     Args:
         explanations: in the order of the page; several of one sample (one per target) share a card.
-        samples: the samples they explain, found by id; others are left out.
+        samples: the samples they explain, found by id; others are left out. An explanation without
+            an id is of the sample in its place, where there are as many samples as explanations.
         path: where the page goes.
         title: heading of the page.
         about: {name: value} facts under the heading, such as the data set and the model.
@@ -74,15 +75,24 @@ def render(
         raise InputError("report", "no explanation", "at least one", "explain a sample first")
     by_id = {s.id: s for s in samples}
     groups: dict[str, list[Explanation]] = {}
-    for explanation in explanations:
-        if explanation.sample_id not in by_id:
-            where = f"report, explanation of {explanation.sample_id!r}"
-            raise InputError(where, "its sample is missing", "a sample of the same id")
-        groups.setdefault(explanation.sample_id, []).append(explanation)
+    for name, explanation in zip(_sample_ids(explanations, samples), explanations, strict=True):
+        if name not in by_id:
+            where, remedy = f"report, explanation of {name!r}", ""
+            if not name:
+                remedy = "give explain() a sample_id, or one sample for each explanation"
+            raise InputError(where, "its sample is missing", "a sample of the same id", remedy)
+        groups.setdefault(name, []).append(explanation)
     task = task_of(explanations, [by_id[i] for i in groups])
     longest = LONGEST_SIDE if len(groups) <= MANY else LONGEST_SIDE // 2
     cards = [card(by_id[i], group, task, longest) for i, group in groups.items()]
     return _fill(title, about or {}, cards, tables(metrics or {}))
+
+
+def _sample_ids(explanations: Sequence[Explanation], samples: Sequence[Sample]) -> list[str]:
+    """Returns the id of each explanation's sample: its own, else that of the sample in its place."""
+    if len(explanations) != len(samples):
+        return [e.sample_id for e in explanations]
+    return [e.sample_id or s.id for e, s in zip(explanations, samples, strict=True)]
 
 
 def _fill(
