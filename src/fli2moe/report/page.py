@@ -89,7 +89,7 @@ def render(
 
 
 def _sample_ids(explanations: Sequence[Explanation], samples: Sequence[Sample]) -> list[str]:
-    """Returns the id of each explanation's sample: its own, else that of the sample in its place."""
+    """Returns the id of each explanation's sample: its own, or that of the sample in its place."""
     if len(explanations) != len(samples):
         return [e.sample_id for e in explanations]
     return [e.sample_id or s.id for e, s in zip(explanations, samples, strict=True)]
