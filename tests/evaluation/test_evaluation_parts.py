@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import nan, sqrt
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -17,16 +17,25 @@ from sklearn.preprocessing import StandardScaler
 
 from fli2moe.data.sample import Cause, Dataset
 from fli2moe.errors import InputError
-from fli2moe.evaluation.evaluate import evaluate, expert_figures, run_split, task_metrics
+from fli2moe.evaluation.evaluate import evaluate, expert_figures, task_metrics
 from fli2moe.evaluation.faithfulness import faithfulness, player_sums
+from fli2moe.evaluation.interactions import interaction_shares
 from fli2moe.evaluation.linear_probe import STRENGTHS, linear_probe
 from fli2moe.evaluation.planted import planted_recovery, recovery, true_pairs
+from fli2moe.evaluation.split import TestSplit, run_split
 from fli2moe.evaluation.statistics import mean_and_error
 from fli2moe.explain.scores import PairScores
 from fli2moe.features import default_cache, encode_samples
 from fli2moe.predictor import Predictor
 from fli2moe.task import Task
 from fli2moe.tokens import Player
+
+
+@pytest.mark.parametrize(
+    "function", [faithfulness, interaction_shares, linear_probe, planted_recovery, task_metrics]
+)
+def test_every_part_can_be_asked_for_its_types(function: Any):
+    assert get_type_hints(function)["test"] is TestSplit  # imported in earnest, without a cycle
 
 
 def test_means_and_errors_of_small_samples():

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fli2moe.evaluation.split import TestSplit
 from fli2moe.evaluation.statistics import mean_and_error
 from fli2moe.explain.attribution import attribute
 from fli2moe.explain.faithfulness import PERCENTS, FaithfulnessCurve, top_k_curve
 from fli2moe.features import Progress
 from fli2moe.predictor import Predictor
 from fli2moe.tokens import Player
-
-if TYPE_CHECKING:
-    from fli2moe.evaluation.evaluate import TestSplit
 
 _CURVES = (
     "comprehensiveness",

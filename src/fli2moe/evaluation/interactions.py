@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from fli2moe.evaluation.split import TestSplit
 from fli2moe.evaluation.statistics import mean_and_error
 from fli2moe.explain.probes import interaction_share
 from fli2moe.features import Progress
 from fli2moe.predictor import Predictor
-
-if TYPE_CHECKING:
-    from fli2moe.evaluation.evaluate import TestSplit
 
 
 def interaction_shares(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fli2moe.data.sample import Dataset
+from fli2moe.evaluation.split import TestSplit
 from fli2moe.features import Progress, encode_samples
 from fli2moe.predictor import Predictor
-
-if TYPE_CHECKING:
-    from fli2moe.evaluation.evaluate import TestSplit
 
 STRENGTHS = (0.01, 0.1, 1.0)
 NEVER = -1e4

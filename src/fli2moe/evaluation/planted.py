@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fli2moe.data.sample import Cause
+from fli2moe.evaluation.split import TestSplit
 from fli2moe.evaluation.statistics import mean_and_error
 from fli2moe.explain.grouping import group_to_budget
 from fli2moe.explain.probes import redundancy_gaps, shapley_interactions
@@ -17,9 +18,6 @@ from fli2moe.explain.scores import PairScores
 from fli2moe.features import Progress
 from fli2moe.predictor import Predictor
 from fli2moe.tokens import Player
-
-if TYPE_CHECKING:
-    from fli2moe.evaluation.evaluate import TestSplit
 
 ESTIMATORS = {"synergy": shapley_interactions, "redundancy": redundancy_gaps}
 
