@@ -6,7 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fli2moe.explain import TokenGame, exact_interactions
+from fli2moe.explain import (
+    TokenGame,
+    exact_interactions,
+    pair_interactions,
+    redundancy_gaps,
+    shapley_interactions,
+)
 from fli2moe.explain.probes.audit import audited_interactions
 
 READINGS = {"sii": ("score",), "redundancy": ("score",)}
@@ -56,3 +62,50 @@ def test_exact_where_the_budget_pays_for_it():
     truth = exact_interactions(_game([], words=3, patches=3))
     np.testing.assert_allclose(found.sii.value, truth.sii.value, atol=1e-12)
     assert not found.sii.standard_error.any()
+
+
+def test_what_is_shown_first_holds_no_luck_of_the_best_of_many():
+    """A game of four-way noise: every pair's SII is known and small, its sampled value is not.
+
+    Up to order three an antithetic pair of contexts is exact, and there would be no luck to see.
+    """
+    generator = torch.Generator().manual_seed(5)
+    groups = torch.randint(0, 24, (400, 4), generator=generator)
+    weights = torch.randn(400, generator=generator, dtype=torch.float64)
+
+    def f(coalitions: Tensor) -> Tensor:
+        present = coalitions.double()[:, groups]  # (N, 400, 4)
+        return (present.prod(-1) * weights).sum(-1)
+
+    truth = np.zeros((24, 24))  # SII of a unanimity game of s players: 1/(s - 1) for each pair
+    for group, weight in zip(groups.tolist(), weights.tolist(), strict=True):
+        distinct = sorted(set(group))
+        share = 1 / (len(distinct) - 1) if len(distinct) > 1 else 0.0
+        for a in distinct:
+            for b in distinct:
+                truth[a, b] += share * weight if a < b else 0.0
+    excess_audited, excess_screened = [], []
+    for seed in range(12):
+        game = TokenGame.from_callable(f, {"text": 12, "image": 12}, head_names=("score",))
+        found = audited_interactions(game, 1200, READINGS, seed=seed)
+        top = found.sii.top(5)
+        assert all(pair.audited for pair in top)
+        table = found.sii
+        audited = table.columns["audited"] == 1
+        error = table.value - truth[table.first, table.second]
+        excess_audited.append(error[audited].mean())
+        best = np.argsort(-np.where(audited, -np.inf, table.value))[:5]
+        excess_screened.append(error[best].mean())
+    spread = np.std(excess_audited, ddof=1) / np.sqrt(len(excess_audited))
+    assert abs(np.mean(excess_audited)) <= 3 * spread
+    assert np.mean(excess_screened) > np.mean(excess_audited) + 3 * spread
+
+
+def test_both_tables_come_from_one_draw():
+    calls: list[int] = []
+    game = _game(calls)
+    found = pair_interactions(game, 600, seed=4)
+    spent = sum(calls)
+    assert found.sii.settings["evaluations"] == found.redundancy.settings["evaluations"] == spent
+    np.testing.assert_array_equal(found.sii.value, shapley_interactions(game, 600, seed=4).value)
+    np.testing.assert_array_equal(found.redundancy.value, redundancy_gaps(game, 600, seed=4).value)

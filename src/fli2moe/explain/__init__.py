@@ -11,6 +11,7 @@ from fli2moe.explain.probes import (
     audited_interactions,
     exact_interactions,
     interaction_share,
+    pair_interactions,
     redundancy_gaps,
     shapley_interactions,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "exact_interactions",
     "group_to_budget",
     "interaction_share",
+    "pair_interactions",
     "redundancy_gaps",
     "shapley_interactions",
     "top_k_curve",

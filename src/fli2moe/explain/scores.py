@@ -20,7 +20,10 @@ INDICES = ("SII", "redundancy_gap")
 
 @dataclass(frozen=True)
 class Pair:
-    """One scored pair, with its players resolved; prints as `'red' x patch (96, 32)-...: +1.84`."""
+    """One scored pair, with its players resolved; prints as `red × patch (96, 32)-...: +1.84`.
+
+    `audited` says whether it was measured again in contexts that had no part in choosing it.
+    """
 
     first: Player
     second: Player
@@ -29,6 +32,7 @@ class Pair:
     n_contexts: int
     head: str
     rank: int
+    audited: bool = False
 
     def __str__(self) -> str:
         error = "" if np.isnan(self.standard_error) else f" ± {self.standard_error:.2f}"
@@ -103,9 +107,14 @@ class PairScores:
         return self.select(np.array([h == head for h in self.head]))
 
     def order(self, *, ascending: bool = False) -> NDArray[np.int64]:
-        """Returns row numbers by value; ties go to the smaller player indices, so it is stable."""
+        """Returns row numbers by value; ties go to the smaller player indices, so it is stable.
+
+        Audited rows come first: the value of a pair that was measured only while screening holds
+        the luck of the best of many, and must not push aside one that was measured afresh.
+        """
         value = self.value if ascending else -self.value
-        return np.lexsort((self.second, self.first, value))
+        screened = 1 - self.columns.get("audited", np.zeros(len(self)))
+        return np.lexsort((self.second, self.first, value, screened))
 
     def top(self, k: int, *, head: str | None = None, ascending: bool = False) -> list[Pair]:
         """Returns the k pairs with the largest value of one head (the first head by default)."""
@@ -117,6 +126,7 @@ class PairScores:
 
     def pairs(self) -> Iterator[Pair]:
         """Yields every row as a `Pair`, ranked in the order of the rows."""
+        audited = self.columns.get("audited", np.zeros(len(self)))
         for r, head in enumerate(self.head):
             yield Pair(
                 self.players[self.first[r]],
@@ -126,12 +136,14 @@ class PairScores:
                 int(self.n_contexts[r]),
                 head,
                 r + 1,
+                bool(audited[r]),
             )
 
     def to_dataframe(self) -> pandas.DataFrame:
         """Returns a pandas frame: first, second, value, standard_error, n_contexts, ..., head.
 
-        The column `head` is present when there are several heads.
+        `first` and `second` are indices into `players`; the column `head` is present when there
+        are several heads.
         """
         import pandas
 
@@ -173,6 +185,19 @@ class PairScores:
             columns={name: _array(column) for name, column in data["columns"].items()},
             settings=data["settings"],
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """Both scores of the same pairs from the same evaluations.
+
+    Attributes:
+        sii: Shapley interaction index.
+        redundancy: redundancy gap, with columns `positive`, `negative` and `overlap`.
+    """
+
+    sii: PairScores
+    redundancy: PairScores
 
 
 def _numbers(column: NDArray[np.float64]) -> list[float | None]:

@@ -5,10 +5,16 @@ chooses the coalitions, `terms` says what they mean, `estimate` holds the public
 """
 
 from fli2moe.explain.probes.audit import audited_interactions
-from fli2moe.explain.probes.estimate import METHODS, redundancy_gaps, shapley_interactions
-from fli2moe.explain.probes.exact import Interactions, exact_interactions
+from fli2moe.explain.probes.estimate import (
+    METHODS,
+    pair_interactions,
+    redundancy_gaps,
+    shapley_interactions,
+)
+from fli2moe.explain.probes.exact import exact_interactions
 from fli2moe.explain.probes.laws import LAWS
 from fli2moe.explain.probes.share import InteractionShare, interaction_share
+from fli2moe.explain.scores import Interactions
 
 __all__ = [
     "LAWS",
@@ -18,6 +24,7 @@ __all__ = [
     "audited_interactions",
     "exact_interactions",
     "interaction_share",
+    "pair_interactions",
     "redundancy_gaps",
     "shapley_interactions",
 ]

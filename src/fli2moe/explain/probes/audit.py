@@ -14,17 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fli2moe.explain.game import TokenGame
-from fli2moe.explain.probes.estimate import (
-    choose_method,
-    redundancy_gaps,
-    shapley_interactions,
-)
-from fli2moe.explain.probes.exact import Interactions
-from fli2moe.explain.scores import PairScores
+from fli2moe.explain.probes.estimate import choose_method, pair_interactions
+from fli2moe.explain.scores import Interactions, PairScores
 
 CONTEXTS = 4  # fewest contexts that the screening aims for
 SCREEN = 0.5  # share of the budget that screens
-KEPT = 4  # pairs kept for each head and index
+KEPT = 6  # pairs kept for each reading
 
 
 def audited_interactions(
@@ -52,8 +47,8 @@ def audited_interactions(
         InputError: as `shapley_interactions`; the budget must screen within its half.
     """
     if choose_method(game.n_players, budget, contexts)[0] == "exact" or contexts == "full":
-        return _measure(game, budget, contexts, seed, None)
-    screened = _measure(game, int(budget * SCREEN), contexts, seed, None)
+        return pair_interactions(game, budget, contexts=contexts, seed=seed)
+    screened = pair_interactions(game, int(budget * SCREEN), contexts=contexts, seed=seed)
     tables = {"sii": screened.sii, "redundancy": screened.redundancy}
     chosen = {
         (int(table.first[r]), int(table.second[r]))
@@ -63,21 +58,12 @@ def audited_interactions(
         for r in table.order()[:KEPT]
     }
     left = budget - int(budget * SCREEN)
-    fresh = _measure(game, left, contexts, seed + 1_000_003, np.array(sorted(chosen)))
+    again = np.array(sorted(chosen))
+    fresh = pair_interactions(game, left, pairs=again, contexts=contexts, seed=seed + 1_000_003)
     note = {"audited_pairs": len(chosen), "budget": budget, "seed": seed}
     return Interactions(
         _replaced(screened.sii, fresh.sii, note),
         _replaced(screened.redundancy, fresh.redundancy, note),
-    )
-
-
-def _measure(
-    game: TokenGame, budget: int, contexts: str, seed: int, pairs: NDArray[np.int64] | None
-) -> Interactions:
-    """Both tables from the same evaluations: the second call costs nothing."""
-    return Interactions(
-        shapley_interactions(game, budget, "auto", pairs, contexts, seed),
-        redundancy_gaps(game, budget, "auto", pairs, contexts, seed),
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,22 +11,9 @@ from fli2moe.explain.probes.laws import check_law, size_weights
 from fli2moe.explain.probes.pairs import Pairs, asked_heads, asked_pairs, pair_scores
 from fli2moe.explain.probes.sampling import Request
 from fli2moe.explain.probes.terms import Corners, Values, gap_terms, overlap
-from fli2moe.explain.scores import PairScores
+from fli2moe.explain.scores import Interactions
 
 MOST_PLAYERS = 16
-
-
-@dataclass(frozen=True, eq=False)
-class Interactions:
-    """Both scores of the same pairs from the same evaluations.
-
-    Attributes:
-        sii: Shapley interaction index.
-        redundancy: redundancy gap, with columns `positive`, `negative` and `overlap`.
-    """
-
-    sii: PairScores
-    redundancy: PairScores
 
 
 def exact_interactions(

@@ -14,7 +14,7 @@ from fli2moe.explain.game import TokenGame
 from fli2moe.explain.probes.pairs import asked_heads, pair_scores
 from fli2moe.explain.probes.terms import Corners, Values, gap_terms, overlap
 from fli2moe.explain.probes.uncertainty import observed_range, standard_error
-from fli2moe.explain.scores import PairScores
+from fli2moe.explain.scores import Interactions, PairScores
 
 ROWS_AT_ONCE = 16_384  # coalitions built at a time: 4 MB for 260 players
 EXTRAS = 4  # the values of nobody and of everybody, and a check of one coalition
@@ -70,32 +70,16 @@ class Sampler:
 
     def interactions(self, game: TokenGame, request: Request) -> PairScores:
         """Returns the SII: the mean interaction over the contexts."""
-        sample = draw(self, game, request)
-        delta = sample.corners.interaction
-        spread = sample.corners.spread.max(axis=0)  # (m, H)
-        ranges = observed_range(delta), spread, spread.max(axis=0), sample.value_range
-        error = sample.error(delta, *ranges)
-        columns = {"value": delta.mean(axis=0), "standard_error": error}
-        return _table(game, request, sample, "SII", columns)
+        return _interactions(game, request, draw(self, game, request))
 
     def gaps(self, game: TokenGame, request: Request) -> PairScores:
         """Returns the redundancy gap, with RG+, RG-, overlap and an error of each."""
+        return _gaps(game, request, draw(self, game, request))
+
+    def both(self, game: TokenGame, request: Request) -> Interactions:
+        """Returns both tables of one draw."""
         sample = draw(self, game, request)
-        terms = gap_terms(sample.corners)
-        spread = sample.corners.spread.max(axis=(0, 1))  # (H,) of any pair
-        ranges = terms.weaker.max(axis=0), spread, sample.value_range  # RG_S <= weaker
-        columns = {"value": terms.gap.mean(axis=0)}
-        columns["standard_error"] = sample.error(terms.gap, *ranges)
-        for name, part in (("positive", terms.positive), ("negative", terms.negative)):
-            columns[name] = part.mean(axis=0)
-            columns[f"{name}_error"] = sample.error(part, *ranges)
-        shared = terms.shared.mean(axis=0)
-        rho = overlap(columns["value"], shared)
-        with np.errstate(divide="ignore", invalid="ignore"):  # NaN where nothing is shared
-            residual = (terms.gap - rho * terms.shared) / shared  # the ratio, linearised
-        columns["overlap"] = rho
-        columns["overlap_error"] = sample.error(residual, np.ones_like(rho))
-        return _table(game, request, sample, "redundancy_gap", columns)
+        return Interactions(_interactions(game, request, sample), _gaps(game, request, sample))
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +155,33 @@ def affordable(sampler: Sampler, pairs: NDArray[np.int64], budget: int) -> int:
     if n_contexts < unit:
         n_contexts = budget // cost
     return n_contexts - n_contexts % unit if n_contexts >= unit else n_contexts
+
+
+def _interactions(game: TokenGame, request: Request, sample: Sample) -> PairScores:
+    delta = sample.corners.interaction
+    spread = sample.corners.spread.max(axis=0)  # (m, H)
+    ranges = observed_range(delta), spread, spread.max(axis=0), sample.value_range
+    error = sample.error(delta, *ranges)
+    columns = {"value": delta.mean(axis=0), "standard_error": error}
+    return _table(game, request, sample, "SII", columns)
+
+
+def _gaps(game: TokenGame, request: Request, sample: Sample) -> PairScores:
+    terms = gap_terms(sample.corners)
+    spread = sample.corners.spread.max(axis=(0, 1))  # (H,) of any pair
+    ranges = terms.weaker.max(axis=0), spread, sample.value_range  # RG_S <= weaker
+    columns = {"value": terms.gap.mean(axis=0)}
+    columns["standard_error"] = sample.error(terms.gap, *ranges)
+    for name, part in (("positive", terms.positive), ("negative", terms.negative)):
+        columns[name] = part.mean(axis=0)
+        columns[f"{name}_error"] = sample.error(part, *ranges)
+    shared = terms.shared.mean(axis=0)
+    rho = overlap(columns["value"], shared)
+    with np.errstate(divide="ignore", invalid="ignore"):  # NaN where nothing is shared
+        residual = (terms.gap - rho * terms.shared) / shared  # the ratio, linearised
+    columns["overlap"] = rho
+    columns["overlap_error"] = sample.error(residual, np.ones_like(rho))
+    return _table(game, request, sample, "redundancy_gap", columns)
 
 
 def _table(
