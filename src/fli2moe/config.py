@@ -42,7 +42,7 @@ __all__ = [
 class Config(Strict):
     """Everything a run needs."""
 
-    preset: Literal["paper", "small", "demo"] = Field("paper", description="defaults to start from")
+    preset: Literal["paper", "small", "demo"] = Field("small", description="defaults to start from")
     seed: int = Field(0, ge=0, lt=2**32, description="of everything random")
     data: DataConfig
     model: ModelConfig = Field(default_factory=ModelConfig)
@@ -58,7 +58,7 @@ class Config(Strict):
         Raises:
             InputError: naming the key, what was found, what was expected, and the closest match.
         """
-        preset = data.get("preset", "paper")
+        preset = data.get("preset", "small")
         if not isinstance(preset, str) or preset not in PRESETS:
             name = preset if isinstance(preset, str) else reprlib.repr(preset)
             raise unknown_name(f"{where}: preset", "preset", name, PRESETS)
