@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fli2moe.errors import InputError
-from fli2moe.losses import interaction_losses, noisy_latents
+from fli2moe.losses import (
+    REPLACEMENTS,
+    View,
+    derangement,
+    interaction_losses,
+    noisy_latents,
+    replaced_latents,
+)
 from fli2moe.model import FusionTransformer, masks_of
 from fli2moe.tokens import TokenBatch
 
@@ -21,25 +28,64 @@ def seeded(seed: int = 7) -> torch.Generator:
 
 
 def losses(
-    model: FusionTransformer, batch: TokenBatch, seed: int = 7, floor: float | None = None
+    model: FusionTransformer,
+    batch: TokenBatch,
+    seed: int = 7,
+    floor: float | None = None,
+    **options: str,
 ) -> dict[str, Tensor]:
     projected, masks = model.project(batch), masks_of(batch)
     latents = model.fuse(projected, masks).latents
-    return dict(
-        interaction_losses(
-            model, projected, masks, latents, seeded(seed), synergy_floor=floor
-        ).terms
+    found = interaction_losses(
+        model,
+        projected,
+        masks,
+        latents,
+        seeded(seed),
+        synergy_floor=floor,
+        means=training_means(model),
+        **options,
     )
+    return dict(found.terms)
 
 
-def plain_losses(model: FusionTransformer, batch: TokenBatch, seed: int = 7) -> dict[str, Tensor]:
+def training_means(model: FusionTransformer) -> dict[str, Tensor]:
+    return {m: torch.linspace(-1, 1, width) for m, width in model.widths.items()}
+
+
+def plain_losses(
+    model: FusionTransformer,
+    batch: TokenBatch,
+    seed: int = 7,
+    space: str = "latent",
+    replacement: str = "noise",
+) -> dict[str, Tensor]:
     """One pass per modality, one sample at a time, one term at a time."""
     projected, masks, generator = model.project(batch), masks_of(batch), seeded(seed)
-    clean = model.fuse(projected, masks).latents
+
+    def compared(x: dict[str, Tensor], mask: dict[str, Tensor]) -> Tensor:
+        output = model.fuse(x, mask)
+        return output.latents if space == "latent" else output.expert_logits
+
+    clean = compared(projected, masks)
     without = {}
     for m in model.modalities:
-        noise = torch.randn(projected[m].shape, generator=generator).double()
-        without[m] = model.fuse({**projected, m: noise}, masks).latents
+        tokens, mask = projected[m].clone(), masks[m].clone()
+        if replacement == "noise":
+            tokens = torch.randn(tokens.shape, generator=generator).double()
+        elif replacement == "zero":
+            tokens = tokens * 0
+        elif replacement == "mean":
+            layer, mean = model.projections[m], training_means(model)[m]
+            projection = layer.linear((mean - layer.mean) / layer.deviation)
+            for b in range(tokens.shape[0]):
+                for t in range(tokens.shape[1]):
+                    tokens[b, t] = projection
+        else:
+            partners = derangement(len(tokens), generator).tolist()
+            for b, partner in enumerate(partners):
+                tokens[b], mask[b] = projected[m][partner], masks[m][partner]
+        without[m] = compared({**projected, m: tokens}, {**masks, m: mask})
     triplet, size = nn.TripletMarginLoss(margin=1.0, p=2), batch.batch_size
     terms = {}
     for e, expert in enumerate(model.experts):
@@ -60,10 +106,16 @@ def plain_losses(model: FusionTransformer, batch: TokenBatch, seed: int = 7) -> 
     return terms
 
 
+@pytest.mark.parametrize("space", ["latent", "logit"])
+@pytest.mark.parametrize("replacement", REPLACEMENTS)
 @pytest.mark.parametrize("widths", [WIDTHS, THREE], ids=["two", "three"])
-def test_the_terms_are_those_of_the_definition(widths: dict[str, int]) -> None:
-    model, batch = tiny_model(widths=widths), tiny_batch(widths=widths)
-    found, expected = losses(model, batch), plain_losses(model, batch)
+def test_the_terms_are_those_of_the_definition(
+    widths: dict[str, int], replacement: str, space: str
+) -> None:
+    lengths = [{m: 1 + (i + j) % 3 for j, m in enumerate(widths)} for i in range(4)]
+    model, batch = tiny_model(widths=widths), tiny_batch(lengths, widths=widths)
+    found = losses(model, batch, space=space, replacement=replacement)
+    expected = plain_losses(model, batch, space=space, replacement=replacement)
     assert list(found) == list(model.experts) == list(expected)
     for expert, value in expected.items():
         torch.testing.assert_close(found[expert], value, rtol=0, atol=1e-6)
@@ -177,3 +229,48 @@ def test_a_sample_without_a_modality_gives_finite_losses_and_gradients() -> None
 def test_a_model_without_interaction_experts_is_an_error() -> None:
     with pytest.raises(InputError, match="experts dense; expected unique_text, unique_image"):
         losses(tiny_model("dense"), tiny_batch())
+
+
+def test_the_options_default_to_the_papers() -> None:
+    model, batch = tiny_model(), tiny_batch()
+    assert losses(model, batch) == losses(model, batch, space="latent", replacement="noise")
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "match"),
+    [
+        ("space", "logits", "logit"),
+        ("replacement", "nois", "noise"),
+        ("replacement", "Swap", "swap"),
+    ],
+)
+def test_an_unknown_option_names_the_closest(option: str, name: str, match: str) -> None:
+    with pytest.raises(InputError, match=f"losses.{option}: .*{name}.*did you mean '{match}'"):
+        losses(tiny_model(), tiny_batch(), **{option: name})
+
+
+def test_the_mean_needs_means() -> None:
+    model, batch = tiny_model(), tiny_batch()
+    view = View(model.project(batch), masks_of(batch))
+    with pytest.raises(InputError, match=r"losses.replacement: mean without means; expected"):
+        replaced_latents(model, view, seeded(), replacement="mean")
+
+
+@pytest.mark.parametrize("replacement", ["zero", "mean"])
+def test_a_fixed_replacement_draws_nothing_and_knows_nothing_of_the_modality(
+    replacement: str,
+) -> None:
+    model, batch, generator = tiny_model(), tiny_batch(), seeded()
+    view, state = View(model.project(batch), masks_of(batch)), generator.get_state()
+    other = view.replace("image", torch.randn_like(view.projected["image"]), view.masks["image"])
+    options = {"replacement": replacement, "means": training_means(model)}
+    found = replaced_latents(model, view, generator, **options)
+    again = replaced_latents(model, other, generator, **options)
+    assert torch.equal(found["image"], again["image"])
+    assert not torch.equal(found["text"], again["text"])
+    assert torch.equal(generator.get_state(), state)
+
+
+def test_one_sample_has_no_partner() -> None:
+    with pytest.raises(InputError, match="within the batch: 1 sample; expected at least 2"):
+        losses(tiny_model(), tiny_batch([{"text": 2, "image": 2}]), replacement="swap")

@@ -1,0 +1,98 @@
+"""Views: the same batch with one or several modalities exchanged, taken away or replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fli2moe.errors import InputError
+from fli2moe.model import FusionTransformer
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The projected tokens of a batch and which of them are real.
+
+    Attributes:
+        projected: {modality: (B, T, H)}, without positions.
+        masks: {modality: (B, T)} bool.
+    """
+
+    projected: Mapping[str, Tensor]
+    masks: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.masks.values())))
+
+    def __getitem__(self, rows: slice) -> View:
+        return View(
+            {m: x[rows] for m, x in self.projected.items()},
+            {m: x[rows] for m, x in self.masks.items()},
+        )
+
+    @property
+    def present(self) -> dict[str, Tensor]:
+        """{modality: (B,)} bool: whether a sample has any token of it."""
+        return {m: mask.any(-1) for m, mask in self.masks.items()}
+
+    def replace(self, modality: str, tokens: Tensor, mask: Tensor) -> View:
+        """Returns the view with other tokens (B, T, H) and mask (B, T) of one modality."""
+        return View({**self.projected, modality: tokens}, {**self.masks, modality: mask})
+
+
+def swapped(view: View, modalities: Collection[str], partners: Tensor) -> View:
+    """Returns the view with some modalities taken from other samples.
+
+    Masks travel along, so a partner's padding stays padding and a partner without the modality
+    leaves the sample without it.
+
+    Args:
+        view: of B samples.
+        modalities: all taken from the same partner, so that they still belong together.
+        partners: (B,) row each sample takes them from, as `derangement` returns it.
+    """
+    for m in modalities:
+        rows = partners.to(view.masks[m].device)
+        view = view.replace(m, view.projected[m][rows], view.masks[m][rows])
+    return view
+
+
+def only(view: View, modality: str) -> View:
+    """Returns the view in which every other modality is absent: masked out, all of it."""
+    for m in view.masks:
+        if m != modality:
+            view = view.replace(m, view.projected[m], torch.zeros_like(view.masks[m]))
+    return view
+
+
+def derangement(size: int, generator: torch.Generator) -> Tensor:
+    """Returns a permutation (size,) without a fixed point, every such one being equally likely.
+
+    Drawn by rejection: a permutation has no fixed point with probability about 1 / e.
+
+    Raises:
+        InputError: when there are fewer than two samples.
+    """
+    if size < 2:
+        found = f"{size} sample" if size == 1 else f"{size} samples"
+        raise InputError("swapping within the batch", found, "at least 2")
+    while True:
+        order = torch.randperm(size, generator=generator)
+        if not bool((order == torch.arange(size)).any()):
+            return order
+
+
+def latents_of(model: FusionTransformer, views: Sequence[View]) -> tuple[Tensor, ...]:
+    """Returns the experts' latents (B, E, M * H) of each view, run as one batch."""
+    projected = {m: torch.cat([v.projected[m] for v in views]) for m in model.modalities}
+    masks = {m: torch.cat([v.masks[m] for v in views]) for m in model.modalities}
+    return torch.split(model.latents(projected, masks), len(views[0]))
+
+
+def expert_logits(model: FusionTransformer, latents: Tensor) -> Tensor:
+    """Maps latents (B, E, M * H) to the experts' logits (B, E, C)."""
+    logits: Tensor = model.classifier(latents.transpose(0, 1))
+    return logits.transpose(0, 1)
