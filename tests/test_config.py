@@ -104,7 +104,7 @@ def test_a_preset_s_own_section_is_no_key_of_the_user(value: object) -> None:
         ({"data": {**DATA, "modalities": {"a.b": {"encoder": "x"}}}}, "names without dots.*'a.b'"),
         ({"data": {**DATA, "modalities": {1: {"encoder": "x"}}}}, "data.modalities.1: 1; expected"),
         ({"model": {"hidden": 30}}, r"model.heads: 4; expected a divisor of model.hidden \(30\)"),
-        ({"model": {"heads": 3}}, r"model.heads: 3; expected a divisor of model.hidden \(256\)"),
+        ({"model": {"heads": 5}}, r"model.heads: 5; expected a divisor of model.hidden \(96\)"),
         ({"preset": "smal"}, "preset: unknown preset 'smal'; .*did you mean 'small'"),
         ({"preset": ["small"]}, "unknown preset"),
         ({"preset": None}, "unknown preset 'None'"),
