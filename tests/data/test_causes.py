@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from fli2moe.data.causes import parse_causes
+from fli2moe.data.causes import lies_on, parse_causes
 from fli2moe.data.problems import RowFaults, raise_first
+from fli2moe.tokens import Player
 
 KINDS = {"text": "text", "image": "image"}
 TEXTS = {"text": "a red box"}
@@ -64,3 +65,26 @@ def test_fault_names_the_row_and_what_was_expected(fault, case):
         expected=[expected],
         remedy=["mend the cell"],
     )
+
+
+@pytest.mark.parametrize(
+    ("own", "spans", "expected"),
+    [
+        ((0, 0, 16, 16), {"image": ((0, 0, 16, 16),)}, True),
+        ((0, 0, 16, 16), {"image": ((4, 4, 8, 8),)}, True),  # a block around it
+        ((4, 4, 8, 8), {"image": ((0, 0, 16, 16),)}, True),  # a part of it
+        ((0, 0, 16, 16), {"image": ((7, 0, 23, 16),)}, True),
+        ((0, 0, 16, 16), {"image": ((8, 0, 24, 16),)}, False),  # half is not most
+        ((0, 0, 16, 16), {"image": ((15, 15, 31, 31),)}, False),
+        ((0, 0, 16, 16), {"image": ((-9, -9, -1, -1),)}, False),  # apart along both axes
+        ((0, 0, 16, 16), {"image": ((40, 0, 56, 16), (0, 0, 16, 16))}, True),
+        ((0, 0, 16, 16), {"text": ((0, 3),)}, False),
+        ((0, 0, 16, 16), {"image": ((0, 3),)}, False),
+        ((2, 5), {"image": ((2, 5),)}, True),
+        ((2, 4), {"image": ((2, 5),)}, True),
+        ((2, 5), {"image": ((4, 9),)}, False),
+        ((2, 5), {"image": ((5, 9),)}, False),
+    ],
+)
+def test_a_player_lies_on_a_cause_with_most_of_the_smaller(own, spans, expected):
+    assert lies_on(Player("image", (0,), (own,)), spans) is expected

@@ -97,8 +97,14 @@ def test_true_pairs_lie_on_both_causes():
     assert np.argwhere(np.triu(truth)).tolist() == [[1, 3]]
     touching = {"text": ((3.0, 4.0),), "image": ((0.0, 0.0, 16.0, 16.0),)}
     assert not true_pairs(PLAYERS, Cause("x", "synergy", touching)).any()
-    both = {"text": ((0.0, 7.0),), "image": ((15.0, 15.0, 17.0, 17.0),)}
+    both = {"text": ((0.0, 7.0),), "image": ((12.0, 4.0, 20.0, 8.0),)}  # half on each patch
+    assert not true_pairs(PLAYERS, Cause("x", "synergy", both)).any()
+    both["image"] = ((4.0, 0.0, 28.0, 16.0),)
     assert true_pairs(PLAYERS, Cause("x", "synergy", both)).sum() == 2 * 4
+    shifted = {"text": ((4.0, 7.0),), "image": ((1.0, 0.0, 17.0, 16.0),)}
+    assert np.argwhere(np.triu(true_pairs(PLAYERS, Cause("x", "synergy", shifted)))).tolist() == [
+        [1, 3]  # not the neighbour that the box reaches a pixel into
+    ]
     text_only = true_pairs(PLAYERS, Cause("x", "unique_text", {"text": ((0.0, 3.0),)}))
     assert not text_only.any()
 

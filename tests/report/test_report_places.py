@@ -1,8 +1,15 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from report_made import page_data, shapes
 
-from fli2moe.report.places import PLANTED, UNSEEN, bounds, pieces, touches
+from fli2moe import report
+from fli2moe.evaluation.planted import true_pairs
+from fli2moe.report.places import PLANTED, UNSEEN, bounds, pieces
 from fli2moe.report.wording import head_name, number, region, verdict
 from fli2moe.tokens import Player
 
@@ -46,16 +53,6 @@ def test_pieces_join_to_the_text(text: str, owned: list, unseen: list, causes: l
     row = pieces(text, players, unseen, causes)
     assert "".join(p[0] for p in row) == text
     assert all(p[0] for p in row)
-
-
-def test_touching_needs_an_overlap() -> None:
-    patch = Player("image", (0,), ((0.0, 0.0, 16.0, 16.0),))
-    assert touches(patch, {"image": ((0, 0, 16, 16),)})
-    assert touches(patch, {"image": ((4, 4, 8, 8),)})
-    assert not touches(patch, {"image": ((15, 0, 31, 16),)})
-    assert not touches(patch, {"text": ((0, 3),)})
-    assert touches(word(2, 5), {"text": ((4, 9),)})
-    assert not touches(word(2, 5), {"text": ((5, 9),)})
 
 
 def test_bounds_enclose_every_box() -> None:
@@ -109,3 +106,18 @@ def test_names_and_numbers() -> None:
     assert [number(x) for x in (None, True, 1234, 0.5, -0.25, 1e-5, 12345.678, "x")] == [
         "n/a", "yes", "1,234", "0.500", "−0.250", "1.00e−05", "12,345.7", "x",
     ]  # fmt: skip
+
+
+def test_the_page_marks_what_the_evaluation_counts(tmp_path: Path) -> None:
+    explanation, sample = shapes(tmp_path)
+    (cause, *_) = (c for c in sample.causes if c.label == explanation.target)
+    box = (47.0, 16.0, 63.0, 32.0)  # a pixel of it lies on the neighbouring patch
+    cause = replace(cause, spans={**cause.spans, "image": (box,)})
+    page = report.render([explanation], [replace(sample, causes=(cause,))])
+    (view,) = page_data(page)[0]["views"]
+    marked = {
+        tuple(row[:2]) for row in view["pairs"][cause.interaction]["mixture"]["rows"] if row[7]
+    }
+    true = np.argwhere(np.triu(true_pairs(explanation.players, cause)))
+    assert marked == {tuple(pair) for pair in true.tolist()}
+    assert len(marked) == 1

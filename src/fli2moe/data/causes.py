@@ -1,13 +1,14 @@
-"""The optional column `causes` of a manifest: the planted truth as JSON."""
+"""The planted truth: the optional column `causes` of a manifest as JSON, and what lies on it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from math import isfinite
+from math import isfinite, prod
 
 from fli2moe.data.problems import RowFaults, shown
 from fli2moe.data.sample import Cause
+from fli2moe.tokens import Player
 
 EXPECTED = 'a JSON list of {"label": class, "interaction": name, "spans": {modality: [[...], ...]}}'
 Spans = tuple[tuple[float, ...], ...]
@@ -50,6 +51,30 @@ def causes_as_json(causes: tuple[Cause, ...]) -> str:
         {"label": c.label, "interaction": c.interaction, "spans": dict(c.spans)} for c in causes
     ]
     return json.dumps(entries, ensure_ascii=False)
+
+
+def lies_on(player: Player, spans: Mapping[str, Spans]) -> bool:
+    """Returns whether a player lies on one of the cause's `spans`, {modality: spans}.
+
+    It does where a span of its own shares more than half of the smaller of the two: a part of the
+    cause, as a piece of a word, or a block around it counts, but not the neighbour that a shifted
+    or resized grid lets reach a pixel into it. A cause in equal parts over several players lies on
+    none of them.
+    """
+    return any(
+        _overlap(own, other)
+        for own in player.spans
+        for other in spans.get(player.modality, ())
+        if len(own) == len(other)
+    )
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    """Of character spans (start, end) or boxes (x0, y0, x1, y1)."""
+    half = len(a) // 2
+    shared = prod(max(0.0, min(a[k + half], b[k + half]) - max(a[k], b[k])) for k in range(half))
+    smaller = min(prod(x[k + half] - x[k] for k in range(half)) for x in (a, b))
+    return shared > 0.5 * smaller
 
 
 def _entries(cell: str) -> list[object]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fli2moe.data.causes import lies_on
 from fli2moe.data.sample import Cause
 from fli2moe.evaluation.split import TestSplit
 from fli2moe.evaluation.statistics import mean_and_error
@@ -99,26 +100,11 @@ def _recover(
 
 def true_pairs(players: Sequence[Player], cause: Cause) -> NDArray[np.bool_]:
     """Returns (P, P) bool: cross-modal pairs of players that both lie on the cause's spans."""
-    on_cause = np.array([_lies_on(p, cause.spans) for p in players], dtype=np.bool_)
+    on_cause = np.array([lies_on(p, cause.spans) for p in players], dtype=np.bool_)
     modality = np.array([p.modality for p in players])
     across: NDArray[np.bool_] = modality[:, None] != modality[None]
     truth: NDArray[np.bool_] = across & on_cause[:, None] & on_cause[None]
     return truth
-
-
-def _lies_on(player: Player, causes: Mapping[str, tuple[tuple[float, ...], ...]]) -> bool:
-    """Whether a span of the player overlaps a cause of its modality."""
-    return any(
-        all(a < d and c < b for (a, b), (c, d) in zip(_axes(mine), _axes(theirs), strict=True))
-        for mine in player.spans
-        for theirs in causes.get(player.modality, ())
-    )
-
-
-def _axes(span: tuple[float, ...]) -> list[tuple[float, float]]:
-    """(start, end) along each axis: one for characters, two for a pixel box."""
-    half = len(span) // 2
-    return list(zip(span[:half], span[half:], strict=True))
 
 
 def recovery(scores: PairScores, truth: NDArray[np.bool_]) -> Recovery:

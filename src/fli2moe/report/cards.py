@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fli2moe.data.causes import lies_on
 from fli2moe.data.sample import Cause, Sample
 from fli2moe.errors import InputError
 from fli2moe.explain.explanation import Explanation
@@ -187,7 +188,7 @@ def _drawing(
         drawing["causes"] = [list(map(rounded, span)) for span in causes]
     else:
         spans = {modality: tuple(causes)}
-        drawing["cells"] = [[i, k, int(places.touches(p, spans))] for i, k, p in own if p.spans]
+        drawing["cells"] = [[i, k, int(lies_on(p, spans))] for i, k, p in own if p.spans]
     return drawing
 
 
@@ -216,7 +217,7 @@ def _scores(explanation: Explanation, parts: Sequence[Player], head: str) -> lis
 def _truth(
     cause: Cause, players: Sequence[Player], explanation: Explanation, kinds: Mapping[str, str]
 ) -> dict[str, Any]:
-    found = [i for i, p in enumerate(players) if places.touches(p, cause.spans)]
+    found = [i for i, p in enumerate(players) if lies_on(p, cause.spans)]
     return {
         "interaction": cause.interaction,
         "name": head_name(cause.interaction),

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fli2moe.data.causes import lies_on
 from fli2moe.data.sample import Cause
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.scores import PairScores
-from fli2moe.report.places import touches
 from fli2moe.report.wording import is_clear, verdict
 
 SHOWN = 20  # the slider's end
@@ -108,7 +108,7 @@ def _is_planted(scores: PairScores, r: int, causes: Sequence[Cause]) -> bool:
     pair = [scores.players[scores.first[r]], scores.players[scores.second[r]]]
     if pair[0].modality == pair[1].modality:
         return False
-    return any(all(touches(player, cause.spans) for player in pair) for cause in causes)
+    return any(all(lies_on(player, cause.spans) for player in pair) for cause in causes)
 
 
 def rounded(value: float) -> float:

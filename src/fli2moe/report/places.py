@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -171,25 +171,6 @@ def causes_for(explanation: Explanation, sample: Sample) -> tuple[Cause, ...]:
 def cause_spans(causes: Iterable[Cause], modality: str) -> list[Span]:
     """Returns the spans of all `causes` in one modality."""
     return [span for cause in causes for span in cause.spans.get(modality, ())]
-
-
-def touches(player: Player, spans: Mapping[str, tuple[Span, ...]]) -> bool:
-    """Returns whether a player covers one of the spans: any character, or most of a box."""
-    return any(
-        _overlaps(own, other) for own in player.spans for other in spans.get(player.modality, ())
-    )
-
-
-def _overlaps(a: Span, b: Span) -> bool:
-    if len(a) != len(b):
-        return False
-    if len(a) == 2:
-        return a[0] < b[1] and b[0] < a[1]
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return False
-    smaller = min((x[2] - x[0]) * (x[3] - x[1]) for x in (a, b))
-    return width * height > 0.5 * smaller  # a shared border of a pixel is no overlap
 
 
 def _within(start: int, end: int, spans: Sequence[Span]) -> bool:
