@@ -94,6 +94,10 @@ def test_a_preset_s_own_section_is_no_key_of_the_user(value: object) -> None:
         ({"training": {"learning_rate": "1e999"}}, "learning_rate: '1e999'; expected a finite"),
         ({"losses": {"interaction": float("nan")}}, "losses.interaction: nan; expected a finite"),
         ({"training": {"optimizer": "adm"}}, "expected 'adam' or 'adamw'; did you mean 'adam'"),
+        (
+            {"evaluation": {"budget": 15}},
+            "evaluation.budget: 15; expected greater than or equal to 16",
+        ),
         ({"training": None}, r"training: nothing; expected a section \(key: value\)"),
         ({"training": [3]}, r"training: \[3\]; expected a section"),
         ({"data": {"path": "x"}}, "data.modalities: missing; expected a value"),

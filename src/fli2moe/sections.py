@@ -202,6 +202,6 @@ class EvaluationConfig(Strict):
     pair_samples: int = Field(
         50, ge=1, description="test samples of the pair probes, seeded choice"
     )
-    budget: int = Field(500, ge=8, description="model evaluations per sample of the pair probes")
+    budget: int = Field(500, ge=16, description="model evaluations per sample of the pair probes")
     random_draws: int = Field(10, ge=1, description="random rankings averaged as control")
     probe: bool = Field(True, description="fit a linear probe on the mean-pooled features")
