@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from fli2moe.config import Config
+from fli2moe.data.sample import Dataset
 from fli2moe.encoders import load_encoder
+from fli2moe.encoders.builtin import BuiltinPatches
 from fli2moe.errors import InputError
 from fli2moe.files import file_digest
 from fli2moe.predictor import Predictor
@@ -126,6 +129,63 @@ def test_another_format_names_both_versions(run: Path):
     assert "use the matching version" in line
 
 
+def upgrade(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
+    """Lets some packages report another version than they have."""
+    real = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: versions.get(name) or real(name))
+
+
+def test_other_library_versions_are_one_warning_and_no_obstacle(
+    run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    then = metadata.version("pillow")
+    upgrade(monkeypatch, pillow="99.1")
+    with caplog.at_level("WARNING", "fli2moe"):
+        Predictor.load(run)
+    (line,) = caplog.messages
+    assert line.startswith(f"{run}: other library versions compute the features of image than")
+    assert line.endswith(f"(pillow {then}, now 99.1)")
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"packages": 3}', "{}"])
+def test_unknown_versions_are_said_to_be_unknown(
+    run: Path,
+    content: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    (run / "environment.json").unlink()
+    if content is not None:
+        (run / "environment.json").write_text(content)
+    upgrade(monkeypatch, regex="99.1")
+    with caplog.at_level("WARNING", "fli2moe"):
+        Predictor.load(run)
+    (line,) = caplog.messages
+    assert "the features of text than" in line
+    assert line.endswith("(which ones is not known)")
+
+
+def test_the_same_versions_warn_of_nothing(run: Path, caplog: pytest.LogCaptureFixture):
+    with caplog.at_level("WARNING", "fli2moe"):
+        Predictor.load(run)
+    assert not caplog.messages
+
+
+def test_encoders_that_moved_are_given(run: Path, dataset: Dataset):
+    path = run / "config.yaml"
+    original = Predictor.load(run)
+    path.write_text(path.read_text().replace("builtin:patches", "/gone/from/here"))
+    assert "/gone/from/here: no such folder" in message(run)
+    loaded = Predictor.load(run, {"image": original.encoders["image"]})
+    assert tuple(loaded.encoders) == tuple(original.encoders)
+    sample = dataset.test[0]
+    assert loaded(sample.inputs) == original(sample.inputs)
+    with pytest.raises(InputError, match=r"modality image: another encoder than at training"):
+        Predictor.load(run, {"image": BuiltinPatches(width=64, seed=3)})
+    with pytest.raises(InputError, match=r"unknown modality 'picture'"):
+        Predictor.load(run, {"picture": original.encoders["image"]})
+
+
 def test_another_encoder_is_refused_before_any_forward(run: Path):
     path = run / "config.yaml"
     data = yaml.safe_load(path.read_text())
@@ -133,7 +193,7 @@ def test_another_encoder_is_refused_before_any_forward(run: Path):
     path.write_text(yaml.safe_dump(data))
     line = message(run)
     assert f"{run}: modality image: another encoder than at training time; expected" in line
-    assert "use the same weights, options and library versions, or train again" in line
+    assert "use the same weights and options, or train again" in line
 
 
 def test_weights_of_another_size_name_the_first_tensors(run: Path):

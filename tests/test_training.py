@@ -118,7 +118,7 @@ def test_encoders_never_train(
     class Network(torch.nn.Module):
         """An encoder with weights and dropout, as a pretrained one has them."""
 
-        kind, width, fingerprint = "text", 6, "f" * 64
+        kind, width, identity, fingerprint = "text", 6, "i" * 64, "f" * 64
 
         def __init__(self) -> None:
             super().__init__()

@@ -121,6 +121,15 @@ class Predictor:
             return None
         return {m: x if name == "mean" else torch.zeros_like(x) for m, x in self.means.items()}
 
+    def attribution_baseline(self) -> dict[str, Tensor] | None:
+        """Returns what attributions start from: the config's baseline, `mean` in place of `drop`.
+
+        Attribution and masking then speak of the same absence; a token that is dropped has no
+        value to start from.
+        """
+        name = self.config.explain.baseline
+        return self.baseline("mean" if name == "drop" else name)
+
     def game(
         self,
         inputs: Inputs,
@@ -203,7 +212,7 @@ class Predictor:
             tokens,
             self.task.target_weights([[chosen]]),
             options.attribution,
-            baseline=self.baseline("mean" if options.baseline == "drop" else options.baseline),
+            baseline=self.attribution_baseline(),
             seed=seed,
         )
         probed = self._probe(inputs, name, tokens, budget, seed)
@@ -282,11 +291,15 @@ class Predictor:
         return Path(folder)
 
     @staticmethod
-    def load(folder: str | Path) -> Predictor:
+    def load(folder: str | Path, encoders: Mapping[str, Encoder] | None = None) -> Predictor:
         """Reads what `save` wrote; loads the encoders that the config names.
+
+        Args:
+            folder: the run folder.
+            encoders: {modality: encoder} in place of the config's, where those have moved.
 
         Raises:
             InputError: when files are missing or damaged, or an encoder is not the one that the
                 model was trained with.
         """
-        return Predictor(**vars(load_parts(Path(folder))))
+        return Predictor(**vars(load_parts(Path(folder), encoders)))

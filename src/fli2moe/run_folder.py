@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from torch import Tensor
 from fli2moe import __version__
 from fli2moe.config import Config, ModalityConfig
 from fli2moe.encoders import Encoder, encoder_options, load_encoder
-from fli2moe.errors import InputError
+from fli2moe.errors import InputError, unknown_name
 from fli2moe.files import file_digest, read_json, write_json, write_tensors, write_text
 from fli2moe.model import FusionTransformer, build_model
 from fli2moe.presets import PRESETS
@@ -25,7 +26,10 @@ from fli2moe.task import Task
 
 FORMAT = "fli2moe/predictor/1"
 WEIGHTS, BASELINE, CARD = "model.safetensors", "baseline.safetensors", "predictor.json"
+ENVIRONMENT = "environment.json"
 AGAIN = "train again or copy the run folder anew"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +48,19 @@ def save_parts(parts: Parts, folder: Path) -> None:
     write_text(folder / "config.yaml", parts.config.to_yaml())
     write_tensors(folder / WEIGHTS, parts.model.state_dict())
     write_tensors(folder / BASELINE, parts.means)
-    write_json(folder / "environment.json", environment())
+    write_json(folder / ENVIRONMENT, environment())
     card = {
         "format": FORMAT,
         "version": __version__,
         "task": parts.task.kind,
         "classes": list(parts.task.classes),
         "modalities": {
-            m: {"kind": e.kind, "width": e.width, "fingerprint": e.fingerprint}
+            m: {
+                "kind": e.kind,
+                "width": e.width,
+                "identity": e.identity,
+                "fingerprint": e.fingerprint,
+            }
             for m, e in parts.encoders.items()
         },
         "sha256": {name: file_digest(folder / name) for name in (WEIGHTS, BASELINE)},
@@ -59,8 +68,12 @@ def save_parts(parts: Parts, folder: Path) -> None:
     write_json(folder / CARD, card)
 
 
-def load_parts(folder: Path) -> Parts:
-    """Reads what `save_parts` wrote.
+def load_parts(folder: Path, encoders: Mapping[str, Encoder] | None = None) -> Parts:
+    """Reads what `save_parts` wrote; warns where the libraries are of other versions.
+
+    Args:
+        folder: the run folder.
+        encoders: {modality: encoder} in place of those that the config names.
 
     Raises:
         InputError: when files are missing or damaged, or an encoder is not the one that the model
@@ -68,12 +81,8 @@ def load_parts(folder: Path) -> Parts:
     """
     card = _read_card(folder)
     config = Config.from_yaml(folder / "config.yaml")
-    encoders = load_encoders(config)
-    for m, known in card.fingerprints.items():
-        if m not in encoders or encoders[m].fingerprint != known:
-            remedy = "use the same weights, options and library versions, or train again"
-            found = "another encoder than at training time"
-            raise InputError(f"{folder}: modality {m}", found, known[:12], remedy)
+    encoders = load_encoders(config, encoders)
+    _check_encoders(folder, card, encoders)
     widths = {m: e.width for m, e in encoders.items()}
     model = build_model(config.model, widths, len(card.task.classes))
     _fill(model, folder / WEIGHTS)
@@ -92,15 +101,23 @@ def run_config(folder: Path) -> Config:
     return Config.from_yaml(folder / "config.yaml")
 
 
-def load_encoders(config: Config) -> dict[str, Encoder]:
+def load_encoders(config: Config, given: Mapping[str, Encoder] | None = None) -> dict[str, Encoder]:
     """Returns the encoder of every modality that the config names.
+
+    Args:
+        config: names the encoders.
+        given: {modality: encoder} that are at hand; they are not loaded.
 
     Raises:
         InputError: when an encoder is unknown, or an option was set that it does not have.
         MachineError: when a package or the hub would be needed and is not there.
     """
+    given, modalities = given or {}, config.data.modalities
+    for m in given:
+        if m not in modalities:
+            raise unknown_name("encoders", "modality", m, modalities)
     shared = PRESETS[config.preset].get("modality", {})
-    return {m: _load(m, modality, shared) for m, modality in config.data.modalities.items()}
+    return {m: given[m] if m in given else _load(m, modalities[m], shared) for m in modalities}
 
 
 def environment() -> dict[str, Any]:
@@ -114,6 +131,7 @@ def environment() -> dict[str, Any]:
         "lightning",
         "captum",
         "pillow",
+        "regex",
         "pyarrow",
         "scikit-learn",
     )
@@ -128,9 +146,10 @@ def environment() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Card:
-    """What `predictor.json` says: the task, and each modality's encoder fingerprint."""
+    """What `predictor.json` says: the task, and {modality: digest} of the encoders."""
 
     task: Task
+    identities: Mapping[str, str]
     fingerprints: Mapping[str, str]
 
 
@@ -147,7 +166,9 @@ def _read_card(folder: Path) -> _Card:
     try:
         digests = dict(card["sha256"])
         task = Task(card["task"], tuple(card["classes"]))
-        fingerprints = {m: str(known["fingerprint"]) for m, known in card["modalities"].items()}
+        known = {
+            m: (str(e["identity"]), str(e["fingerprint"])) for m, e in card["modalities"].items()
+        }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(str(path), f"damaged: {error}", FORMAT, AGAIN) from None
     for name in (WEIGHTS, BASELINE):
@@ -155,7 +176,40 @@ def _read_card(folder: Path) -> _Card:
         if not (folder / name).is_file() or file_digest(folder / name) != digest:
             found = "missing or damaged"
             raise InputError(str(folder / name), found, f"sha256 {digest[:12]}", AGAIN)
-    return _Card(task, fingerprints)
+    identities, fingerprints = ({m: pair[i] for m, pair in known.items()} for i in (0, 1))
+    return _Card(task, identities, fingerprints)
+
+
+def _check_encoders(folder: Path, card: _Card, encoders: Mapping[str, Encoder]) -> None:
+    """Refuses another encoder; warns of the same one computed by other library versions."""
+    for m, identity in card.identities.items():
+        if m not in encoders or encoders[m].identity != identity:
+            found, remedy = (
+                "another encoder than at training time",
+                "use the same weights and options",
+            )
+            raise InputError(
+                f"{folder}: modality {m}", found, identity[:12], f"{remedy}, or train again"
+            )
+    changed = [m for m, known in card.fingerprints.items() if encoders[m].fingerprint != known]
+    if changed:
+        logger.warning(
+            "%s: other library versions compute the features of %s than at training time (%s)",
+            folder,
+            ", ".join(changed),
+            _changed_versions(folder) or "which ones is not known",
+        )
+
+
+def _changed_versions(folder: Path) -> str:
+    """Returns `pillow 11.0, now 12.0` for each library that changed since the run was written."""
+    try:
+        then = dict(read_json(folder / ENVIRONMENT)["packages"])
+    except (InputError, KeyError, TypeError, ValueError):
+        return ""  # it is there to inform; nothing else depends on it
+    now = environment()["packages"]
+    changed = [name for name in then if name in now and then[name] != now[name]]
+    return "; ".join(f"{name} {then[name]}, now {now[name]}" for name in changed)
 
 
 def _fill(model: FusionTransformer, path: Path) -> None:

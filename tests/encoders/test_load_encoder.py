@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -91,17 +92,58 @@ def test_the_accepted_options_can_be_asked_for(model_folder: Folder) -> None:
     assert {"width", "seed"} <= {*encoder_options("builtin:words")}
 
 
-def test_the_fingerprint_covers_weights_tokenizer_and_options(copy: Callable[[str], Path]) -> None:
+@pytest.mark.parametrize(
+    ("name", "library", "other"),
+    [
+        ("bert", "tokenizers", "pillow"),
+        ("vit", "pillow", "tokenizers"),
+        ("builtin:words", "regex", "transformers"),
+        ("builtin:patches", "pillow", "transformers"),
+        ("vector", None, "torch"),
+    ],
+)
+def test_only_the_fingerprint_follows_the_libraries_that_matter(
+    model_folder: Folder,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    library: str | None,
+    other: str,
+) -> None:
+    place = name if ":" in name or name == "vector" else model_folder(name)
+
+    def digests(**versions: str) -> tuple[str, str]:
+        monkeypatch.setattr(metadata, "version", lambda p: versions.get(p) or real(p))
+        encoder = load_encoder(place, width=4) if name == "vector" else load_encoder(place)
+        return encoder.identity, encoder.fingerprint
+
+    real = metadata.version
+    before = digests()
+    assert len(set(before)) == 2
+    assert digests(**{other: "99.1"}) == before
+    if library:
+        identity, fingerprint = digests(**{library: "99.1"})
+        assert identity == before[0]
+        assert fingerprint != before[1]
+
+
+def test_an_encoder_that_moved_is_the_same(copy: Callable[[str], Path], tmp_path: Path) -> None:
     folder = copy("bert")
-    first = load_encoder(str(folder)).fingerprint
-    assert load_encoder(str(folder)).fingerprint == first
-    assert load_encoder(str(folder), max_tokens=9).fingerprint != first
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    moved = load_encoder(str(tmp_path / "elsewhere"))
+    assert moved.identity == load_encoder(str(folder)).identity
+
+
+def test_the_identity_covers_weights_tokenizer_and_options(copy: Callable[[str], Path]) -> None:
+    folder = copy("bert")
+    first = load_encoder(str(folder)).identity
+    assert load_encoder(str(folder)).identity == first
+    assert load_encoder(str(folder), max_tokens=9).identity != first
     weights = load_file(folder / "model.safetensors")
     name = next(iter(weights))
     save_file({**weights, name: weights[name] + 1}, folder / "model.safetensors", {"format": "pt"})
-    second = load_encoder(str(folder)).fingerprint
+    second = load_encoder(str(folder)).identity
     edit_json(folder / "tokenizer_config.json", model_max_length=30)
-    assert len({first, second, load_encoder(str(folder)).fingerprint}) == 3
+    assert len({first, second, load_encoder(str(folder)).identity}) == 3
 
 
 def test_half_precision_weights_give_float32(copy: Callable[[str], Path]) -> None:

@@ -15,8 +15,10 @@ class Encoder(Protocol):
     Attributes:
         kind: `text`, `image` or `vector`: what `encode` accepts.
         width: D, the width of the features it returns.
-        fingerprint: a hex digest of everything the features depend on: weights, preprocessing,
-            options and the versions of the libraries that compute them.
+        identity: a hex digest of what it is: class, options, weights, tokenizer or processor. A
+            model works with encoders of the identity that it was trained with, and with no other.
+        fingerprint: a hex digest of the identity and the versions of the libraries that compute
+            the features; it keys the cache of features.
     """
 
     @property
@@ -30,8 +32,13 @@ class Encoder(Protocol):
         ...
 
     @property
+    def identity(self) -> str:
+        """Hex digest of what it is: class, options, weights, tokenizer or processor."""
+        ...
+
+    @property
     def fingerprint(self) -> str:
-        """Hex digest of everything the features depend on."""
+        """Hex digest of the identity and of the versions of the libraries in use."""
         ...
 
     def encode(self, inputs: Sequence[Any]) -> Tokens:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fli2moe.encoders.digests import fingerprint_of, identity_of
 from fli2moe.encoders.images import open_picture
 from fli2moe.encoders.words import word_spans
 from fli2moe.errors import InputError
@@ -33,9 +34,15 @@ class BuiltinWords:
         self._table: dict[str, Tensor] = {}
 
     @property
-    def fingerprint(self) -> str:
+    def identity(self) -> str:
         """Digest of the options; the embeddings follow from them."""
-        return _digest("builtin:words/1", self.width, self.seed, self.max_tokens)
+        options = {"width": self.width, "seed": self.seed, "max_tokens": self.max_tokens}
+        return identity_of({"class": "builtin:words/1", **options})
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the identity and of what cuts the words and draws the embeddings."""
+        return fingerprint_of(self.identity, ("numpy", "regex"))
 
     def encode(self, inputs: Sequence[Any]) -> Tokens:
         """Encodes texts into one token per word; see `Encoder.encode`."""
@@ -89,9 +96,15 @@ class BuiltinPatches:
         self._projection = torch.from_numpy(matrix.astype(np.float32))
 
     @property
-    def fingerprint(self) -> str:
+    def identity(self) -> str:
         """Digest of the options; the projection follows from them."""
-        return _digest("builtin:patches/1", self.patch, self.width, self.seed)
+        options = {"patch": self.patch, "width": self.width, "seed": self.seed}
+        return identity_of({"class": "builtin:patches/1", **options})
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the identity and of what decodes the pictures and projects them."""
+        return fingerprint_of(self.identity, ("numpy", "pillow", "torch"))
 
     def encode(self, inputs: Sequence[Any]) -> Tokens:
         """Encodes pictures into one token per patch, row by row; see `Encoder.encode`."""
@@ -125,7 +138,3 @@ class BuiltinPatches:
         ]
         flat = torch.from_numpy(patches.reshape(rows * columns, -1).copy())  # (T, 3 p p)
         return flat, torch.tensor(boxes, dtype=torch.float32)
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fli2moe.encoders.digests import fingerprint_of, identity_of
 from fli2moe.encoders.geometry import (
     Placement,
     grid_size,
@@ -25,7 +26,7 @@ from fli2moe.encoders.geometry import (
 )
 from fli2moe.encoders.hf_text import check_options, no_tokens
 from fli2moe.encoders.images import MAX_PIXELS, open_picture
-from fli2moe.encoders.pretrained import digest, find_folder, frozen, load_tower, loading
+from fli2moe.encoders.pretrained import find_folder, frozen, load_tower, loading
 from fli2moe.errors import InputError
 from fli2moe.tokens import STRUCTURAL, Tokens
 
@@ -96,15 +97,19 @@ class HFImageEncoder:
         self._forward = frozen(model)
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Digest of weights, processor, options and library versions."""
+    def identity(self) -> str:
+        """Digest of weights, processor and options."""
         options: dict[str, object] = {
             "class": "HFImageEncoder/1",
             "structural_tokens": self.structural_tokens,
             "pool": self.pool,
-            "processor": f"pil {type(self._processor).__name__}",
         }
-        return digest(self._folder, options)
+        return identity_of(options, self._folder)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the identity and of what prepares the pictures and runs the model."""
+        return fingerprint_of(self.identity, ("transformers", "pillow", "numpy", "torch"))
 
     def encode(self, inputs: Sequence[str | Path | Image.Image]) -> Tokens:
         """Encodes pictures into one token per patch, row by row; see `Encoder.encode`.

