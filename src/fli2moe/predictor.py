@@ -122,11 +122,7 @@ class Predictor:
         return {m: x if name == "mean" else torch.zeros_like(x) for m, x in self.means.items()}
 
     def attribution_baseline(self) -> dict[str, Tensor] | None:
-        """Returns what attributions start from: the config's baseline, `mean` in place of `drop`.
-
-        Attribution and masking then speak of the same absence; a token that is dropped has no
-        value to start from.
-        """
+        """Returns the absence that attributions start from: the config's, `mean` for `drop`."""
         name = self.config.explain.baseline
         return self.baseline("mean" if name == "drop" else name)
 

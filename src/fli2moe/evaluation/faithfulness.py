@@ -53,7 +53,12 @@ def faithfulness(
             weights = predictor.task.target_weights([test.targets[i]])
             for method in options.attributions:
                 scores = attribute(
-                    predictor.model, tokens, weights, method, baseline=predictor.means, seed=seed
+                    predictor.model,
+                    tokens,
+                    weights,
+                    method,
+                    baseline=predictor.attribution_baseline(),
+                    seed=seed + i,  # else `random` would rank every sample's tokens alike
                 ).scores[predictor.model.heads[0]]
                 ranking = player_sums(players, scores)
                 for m in {p.modality: None for p in players}:
