@@ -65,11 +65,8 @@ def explanation(**changes: object) -> Explanation:
 
 
 def same(a: Explanation, b: Explanation) -> bool:
-    return a.to_json() == b.to_json() and all(
-        getattr(a, name) == getattr(b, name)
-        for name in Explanation.__dataclass_fields__
-        if name != "pairs"  # hold arrays; the JSON compares them
-    )
+    names = Explanation.__dataclass_fields__
+    return a == b and all(getattr(a, name) == getattr(b, name) for name in names)
 
 
 def test_json_round_trip():
@@ -93,13 +90,31 @@ def test_any_text_and_number_survives(sample_id, text, weight, note):
     assert same(before, Explanation.from_json(before.to_json()))
 
 
-def test_top_pairs_read_the_named_expert_else_the_mixture():
+def test_equal_is_what_says_the_same():
+    made, again = explanation(), explanation()
+    assert made == again
+    assert made is not again
+    assert hash(made) == hash(again)
+    assert len({made, again, explanation(seed=4)}) == 2
+    assert made != explanation(notes=("other",))
+    assert made != made.to_json()
+    gaps = made.pairs["redundancy"]
+    value = gaps.value.copy()
+    value[-1] += 1e-9
+    changed = replace(made, pairs={**made.pairs, "redundancy": replace(gaps, value=value)})
+    assert changed != made
+    assert hash(changed) == hash(made)
+
+
+def test_top_pairs_are_the_mixtures_unless_a_head_is_named():
     made = explanation()
-    assert made.top_pairs("synergy", 1)[0].head == "synergy"
-    assert made.top_pairs("redundancy", 1)[0].head == "redundancy"
-    assert made.top_pairs("synergy", 1, head="mixture")[0].head == "mixture"
-    dense = replace(made, pairs={"synergy": made.pairs["synergy"].for_head("mixture")})
-    assert dense.top_pairs("synergy", 1)[0].head == "mixture"
+    for kind in ("synergy", "redundancy"):
+        assert [p.head for p in made.top_pairs(kind, 2)] == ["mixture"] * 2
+        assert [p.head for p in made.top_pairs(kind, 2, head=kind)] == [kind] * 2
+    with pytest.raises(InputError, match="did you mean 'redundancy'"):
+        made.top_pairs("synergy", head="redundanc")
+    without = replace(made, pairs={"synergy": made.pairs["synergy"].select(np.array([], int))})
+    assert without.top_pairs("synergy") == []
     with pytest.raises(InputError, match="did you mean 'synergy'"):
         made.top_pairs("synergies")
 

@@ -41,6 +41,18 @@ def test_a_pair_reads_like_a_sentence():
     assert str(scores(error=np.nan).top(1)[0]).endswith("+1.00")
 
 
+def test_equal_are_the_same_numbers_of_the_same_players():
+    made, again = scores(), scores()
+    assert made == again
+    assert hash(made) == hash(again)
+    assert made != scores(error=0.5)
+    assert made != scores(value=(1.0, -2.0, 1.0, 0.25))
+    assert made != replace(made, players=(*PLAYERS, Player("text", (2,), ((8, 9),), "a")))
+    assert made != "scores"
+    back = PairScores.from_json(json.loads(json.dumps(made.to_json())), PLAYERS)
+    assert back == made
+
+
 def test_top_is_per_head_and_ties_go_to_the_smaller_players():
     assert [p.value for p in scores().top(5, head="synergy")] == [1.0, 0.5]
     assert [p.value for p in scores().top(5, ascending=True)] == [-2.0, 1.0]

@@ -12,7 +12,6 @@ from fli2moe.explain.scores import Pair, PairScores
 from fli2moe.tokens import Player
 
 FORMAT = "fli2moe/explanation/1"
-DEFAULT_HEAD = {"synergy": "synergy", "redundancy": "redundancy"}
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,9 @@ class TokenScores:
     scores: Mapping[str, tuple[float, ...]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Explanation:
-    """Why a model said what it said of one sample, for one target.
+    """Why a model said what it said of one sample, for one target; equal where `to_json` is.
 
     Attributes:
         sample_id: id of the sample.
@@ -78,21 +77,29 @@ class Explanation:
     seed: int = 0
     fingerprint: str = ""
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Explanation):
+            return NotImplemented
+        return self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash((self.sample_id, self.target, self.seed, self.fingerprint))
+
     def top_pairs(self, kind: str, k: int = 5, head: str | None = None) -> list[Pair]:
         """Returns the k strongest pairs.
 
         Args:
             kind: `synergy` (by SII) or `redundancy` (by redundancy gap).
             k: how many.
-            head: whose score; the expert of that name where the model has it, else the mixture.
+            head: whose score; the mixture by default. The experts that were read are named in
+                `pairs[kind].heads`.
+
+        Raises:
+            InputError: when the kind or the head is unknown.
         """
         if kind not in self.pairs:
             raise unknown_name("Explanation.top_pairs", "kind", kind, self.pairs)
-        scores = self.pairs[kind]
-        if head is None:
-            wanted = DEFAULT_HEAD.get(kind, self.heads[0])
-            head = wanted if wanted in scores.heads else None
-        return scores.top(k, head=head)
+        return self.pairs[kind].top(k, head=head or self.heads[0])
 
     def player_scores(self, head: str) -> tuple[float, ...]:
         """Returns the attribution of each player: the sum over its tokens.

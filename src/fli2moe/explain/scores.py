@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,8 @@ class Pair:
 class PairScores:
     """Scores of pairs under one or several heads. A pair that was never sampled has no row.
 
+    Equal where players and `to_json` are.
+
     Attributes:
         index: `SII` (full, not half) or `redundancy_gap`.
         players: all players of the game, in the order of its coalitions' columns.
@@ -76,6 +79,15 @@ class PairScores:
 
     def __len__(self) -> int:
         return len(self.head)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, PairScores):
+            return NotImplemented
+        same = json.dumps(self.to_json()) == json.dumps(other.to_json())
+        return same and self.players == other.players
+
+    def __hash__(self) -> int:
+        return hash((self.index, self.head, tuple(self.first.tolist())))
 
     @property
     def heads(self) -> tuple[str, ...]:
