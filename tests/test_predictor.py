@@ -348,6 +348,10 @@ def test_the_demo_learns_every_label(demo_predictor: Predictor, demo_test: TestS
 def test_the_demo_finds_the_planted_pairs(demo_predictor: Predictor, demo_test: TestSplit):
     found = planted_recovery(demo_predictor, demo_test, 0, None)
     for kind in ("synergy", "redundancy"):
+        assert found[kind]["pairs"] == (found[kind]["players"] - 16) * 16 > 100  # nothing grouped
+        assert found[kind]["contexts"] == 4
+        assert found[kind]["evaluations"] <= 1000
+        assert found[kind]["chance_precision_at_1"] < 0.01
         assert found[kind]["n"] == 50
         assert found[kind]["precision_at_1"] >= 0.95
         assert found[kind]["average_precision"] >= 0.95

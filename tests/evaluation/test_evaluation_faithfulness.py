@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from evaluation_options import with_options
 
 from fli2moe.data.sample import Dataset
 from fli2moe.evaluation.faithfulness import faithfulness
@@ -18,18 +19,6 @@ from fli2moe.predictor import Predictor
 @pytest.fixture
 def split(predictor: Predictor, dataset: Dataset, tiny_run: Path) -> TestSplit:
     return run_split(predictor, dataset.test[:3], default_cache(tiny_run))
-
-
-def with_options(predictor: Predictor, explain: Any = (), evaluation: Any = ()) -> Predictor:
-    config = predictor.config
-    config = config.model_copy(
-        update={
-            "explain": config.explain.model_copy(update=dict(explain)),
-            "evaluation": config.evaluation.model_copy(update=dict(evaluation)),
-        }
-    )
-    parts = (predictor.task, predictor.model, predictor.encoders, predictor.means)
-    return Predictor(config, *parts)
 
 
 @pytest.fixture

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch.nn import functional as F
 
 from fli2moe.data.causes import lies_on
 from fli2moe.data.sample import Cause
 from fli2moe.evaluation.split import TestSplit
 from fli2moe.evaluation.statistics import mean_and_error
-from fli2moe.explain.grouping import group_to_budget
 from fli2moe.explain.probes import redundancy_gaps, shapley_interactions
+from fli2moe.explain.probes.monte_carlo import MONTE_CARLO, shared_cost
 from fli2moe.explain.scores import PairScores
 from fli2moe.features import Progress
 from fli2moe.predictor import Predictor
 from fli2moe.tokens import Player
 
 ESTIMATORS = {"synergy": shapley_interactions, "redundancy": redundancy_gaps}
+
+
+COUNTS = ("players", "pairs", "contexts", "evaluations")
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,27 @@ class Recovery:
     average_precision: float
 
 
+@dataclass(frozen=True)
+class Search:
+    """The recovery on one sample, and what it was found among.
+
+    Attributes:
+        by_head: {head: recovery}.
+        players: words and patches, never grouped.
+        pairs: cross-modal pairs of them, all scored.
+        contexts: that each pair was measured in.
+        evaluations: of the model.
+        chance: precision@1 of a random order, true pairs / pairs.
+    """
+
+    by_head: Mapping[str, Recovery]
+    players: int
+    pairs: int
+    contexts: int
+    evaluations: int
+    chance: float
+
+
 def planted_recovery(
     predictor: Predictor, test: TestSplit, seed: int, progress: Progress | None
 ) -> dict[str, Any]:
@@ -43,8 +68,12 @@ def planted_recovery(
 
     Only samples that carry the label and are predicted to carry it count: the truth is the pair of
     causes there, the target is that label. Synergy is ranked by SII, redundancy by the redundancy
-    gap, among all cross-modal pairs (of groups, where the budget cannot serve single players).
-    Several labels of one interaction count together; data without planted causes give {}.
+    gap, among all cross-modal pairs of words and patches, which are never grouped: precision@1
+    among a few blocks would be another, easier measure. `evaluation.budget` is spent, or, where
+    that cannot pay for two contexts of all pairs, exactly what they cost. Medians over the samples
+    say what was searched, `chance_precision_at_1` what a random order would reach, `left_out` how
+    many samples have no player on a cause. Several labels of one interaction count together; data
+    without planted causes give {}.
     """
     options = predictor.config.evaluation
     result: dict[str, Any] = {}
@@ -53,49 +82,66 @@ def planted_recovery(
         if not found:
             continue
         chosen = test.choose(range(len(found)), options.pair_samples, seed)
-        hits: dict[str, list[Recovery]] = {h: [] for h in predictor.model.heads}
+        searches: list[Search] = []
         for done, position in enumerate(chosen):
             i, cause = found[position]
-            for head, recovery in _recover(predictor, test, i, cause, seed + i).items():
-                hits[head].append(recovery)
+            search = _search(predictor, test, i, cause, seed + i)
+            searches += [search] if search else []
             if progress:
                 progress(f"planted {kind}", done + 1, len(chosen))
-        figures = {head: _figures(values) for head, values in hits.items()}
-        mixture = figures.pop(predictor.model.heads[0])
-        labels = ", ".join(dict.fromkeys(found[p][1].label for p in chosen))
-        result[kind] = {"label": labels, **mixture, "experts": figures}
+        heads = predictor.model.heads
+        figures = {head: _figures([s.by_head[head] for s in searches]) for head in heads}
+        result[kind] = {
+            "label": ", ".join(dict.fromkeys(found[p][1].label for p in chosen)),
+            **figures.pop(heads[0]),
+            "left_out": len(chosen) - len(searches),
+            "chance_precision_at_1": mean_and_error([s.chance for s in searches])["mean"],
+            **{count: _median([getattr(s, count) for s in searches]) for count in COUNTS},
+            "experts": figures,
+        }
     return result
 
 
 def _positives(predictor: Predictor, test: TestSplit, kind: str) -> list[tuple[int, Cause]]:
     """Returns (sample, cause) where the label of the cause holds and is predicted."""
+    task = predictor.task
+    predicted = task.predict(test.logits)
+    if not task.multilabel:
+        predicted = F.one_hot(predicted, len(task.classes)).bool()
     return [
         (i, cause)
         for i, sample in enumerate(test.samples)
         for cause in sample.causes
         if cause.interaction == kind
         and cause.label in sample.labels
-        and predictor.task.index(cause.label) in test.targets[i]
+        and bool(predicted[i, task.index(cause.label)])
     ]
 
 
-def _recover(
+def _search(
     predictor: Predictor, test: TestSplit, i: int, cause: Cause, seed: int
-) -> dict[str, Recovery]:
-    """Ranks one sample's pairs per head; empty where the true pair is not among the players.
+) -> Search | None:
+    """Ranks one sample's pairs per head; None where the true pair is not among the players.
 
     That is so where the text was cut before the cause: nothing to recover is not a miss.
     """
     inputs, tokens = test.samples[i].inputs, test.tokens(i)
     players = predictor.players(inputs, tokens)
-    if not true_pairs(players, cause).any():
-        return {}
-    budget = predictor.config.evaluation.budget
+    truth = true_pairs(players, cause)
+    if not truth.any():
+        return None
     game = predictor.game(inputs, cause.label, tokens=tokens, players=players)
-    grouped = group_to_budget(game, budget).game
-    scores = ESTIMATORS[cause.interaction](grouped, budget, seed=seed)
-    truth = true_pairs(grouped.players, cause)
-    return {head: recovery(scores.for_head(head), truth) for head in predictor.model.heads}
+    pairs = game.cross_modal_pairs()
+    budget = max(predictor.config.evaluation.budget, MONTE_CARLO.per_unit * shared_cost(pairs))
+    scores = ESTIMATORS[cause.interaction](game, budget, seed=seed)
+    return Search(
+        {head: recovery(scores.for_head(head), truth) for head in predictor.model.heads},
+        len(players),
+        len(pairs),
+        int(scores.n_contexts.min()),
+        game.evaluations + game.repeats,
+        float(np.triu(truth).sum() / len(pairs)),
+    )
 
 
 def true_pairs(players: Sequence[Player], cause: Cause) -> NDArray[np.bool_]:
@@ -135,3 +181,7 @@ def _figures(values: Sequence[Recovery]) -> dict[str, Any]:
         "average_precision_error": average["standard_error"],
         "n": first["n"],
     }
+
+
+def _median(values: Sequence[int]) -> float | None:
+    return float(np.median(values)) if values else None

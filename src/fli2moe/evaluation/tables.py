@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from fli2moe.evaluation.planted import COUNTS
+
 
 def metric_tables(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Returns {title: {columns, rows, note}}; None stands for what was not measured."""
@@ -15,6 +17,8 @@ def metric_tables(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         tables["Experts"] = _experts(metrics)
     tables["Faithfulness"] = _faithfulness(metrics)
     tables["Share of the output that interactions explain"] = _shares(metrics)
+    if "per_label" in metrics["interaction_share"]:
+        tables["Share of the output that interactions explain, per label"] = _label_shares(metrics)
     if "planted" in metrics:
         tables["Planted pairs recovered"] = _planted(metrics)
     return tables
@@ -47,7 +51,10 @@ def _experts(metrics: Mapping[str, Any]) -> dict[str, Any]:
         [name, f["weight"], f["weight_sd"], f["share"], f["share_sd"]]
         for name, f in metrics["experts"].items()
     ]
-    note = "Share: |weight x score| of the predicted target; weights alone are not identifiable."
+    note = (
+        "Share: |weight x score| of the predicted target, the mean over a sample's targets; "
+        "weights alone are not identifiable."
+    )
     return {
         "columns": ["expert", "weight", "sd", "share of output", "sd"],
         "rows": rows,
@@ -97,9 +104,19 @@ def _shares(metrics: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
         [head, value["mean"], value["standard_error"], value["n"]]
         for head, value in metrics["interaction_share"].items()
+        if head != "per_label"
     ]
     note = "1 - the share that players explain one by one, each present with probability 1/2."
     return {"columns": ["head", "share", "standard error", "samples"], "rows": rows, "note": note}
+
+
+def _label_shares(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    rows = []
+    for label, heads in metrics["interaction_share"]["per_label"].items():
+        value = heads["mixture"]
+        rows.append([label, value["mean"], value["standard_error"], value["n"]])
+    note = "Mixture; the samples for which the label is predicted."
+    return {"columns": ["label", "share", "standard error", "samples"], "rows": rows, "note": note}
 
 
 def _planted(metrics: Mapping[str, Any]) -> dict[str, Any]:
@@ -108,9 +125,21 @@ def _planted(metrics: Mapping[str, Any]) -> dict[str, Any]:
         for head, f in {"mixture": found, **found["experts"]}.items():
             name = f"{kind} ({found['label']})"
             rows.append([name, head, f["precision_at_1"], f["average_precision"], f["n"]])
-    note = "Top pair against the pair the data were made with, positive test samples."
+    note = (
+        "Top pair against the pair the data were made with, among all pairs across modalities, on "
+        "correctly predicted positive test samples. Medians per sample: "
+    )
+    note += "; ".join(f"{kind}, {_searched(found)}" for kind, found in metrics["planted"].items())
     columns = ["interaction", "head", "precision@1", "average precision", "samples"]
     return {"columns": columns, "rows": rows, "note": note}
+
+
+def _searched(found: Mapping[str, Any]) -> str:
+    """What was searched for the planted pairs of one interaction, in words."""
+    if not found["n"]:
+        return "not measured"
+    counts = [f"{found[name]:g} {name}" for name in COUNTS]
+    return f"{', '.join(counts)}, precision@1 by chance {found['chance_precision_at_1']:.3f}"
 
 
 def _mean(values: list[float]) -> float:
