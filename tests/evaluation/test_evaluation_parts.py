@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from math import nan, sqrt
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -15,16 +14,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from fli2moe.data.sample import Cause, Dataset
+from fli2moe.data.sample import Dataset
 from fli2moe.errors import InputError
 from fli2moe.evaluation.evaluate import evaluate, expert_figures, task_metrics
 from fli2moe.evaluation.faithfulness import faithfulness, player_sums
 from fli2moe.evaluation.interactions import interaction_shares
 from fli2moe.evaluation.linear_probe import STRENGTHS, linear_probe
-from fli2moe.evaluation.planted import planted_recovery, recovery, true_pairs
+from fli2moe.evaluation.planted import planted_recovery
 from fli2moe.evaluation.split import TestSplit, run_split
 from fli2moe.evaluation.statistics import mean_and_error
-from fli2moe.explain.scores import PairScores
+from fli2moe.explain.pieces import contribution_shares
 from fli2moe.features import default_cache, encode_samples
 from fli2moe.predictor import Predictor
 from fli2moe.task import Task
@@ -44,69 +43,6 @@ def test_means_and_errors_of_small_samples():
     assert mean_and_error([2.0]) == {"mean": 2.0, "standard_error": None, "n": 1}
     assert mean_and_error([]) == {"mean": None, "standard_error": None, "n": 0}
     assert mean_and_error([nan, 4.0, nan]) == {"mean": 4.0, "standard_error": None, "n": 1}
-
-
-WORDS = [Player("text", (i,), ((4 * i, 4 * i + 3),), f"w{i}") for i in range(3)]
-PATCHES = [
-    Player("image", (i,), ((16.0 * i, 0.0, 16.0 * i + 16, 16.0),), f"p{i}") for i in range(2)
-]
-PLAYERS = (*WORDS, *PATCHES)
-
-
-def pair_scores(values: dict[tuple[int, int], float]) -> PairScores:
-    first, second = (np.array([pair[k] for pair in values]) for k in (0, 1))
-    value = np.array(list(values.values()))
-    seen = np.full(len(values), 4)
-    head = ("mixture",) * len(values)
-    return PairScores("SII", PLAYERS, first, second, head, value, 0 * value, seen)
-
-
-def truth_of(*pairs: tuple[int, int]) -> Any:
-    truth = np.zeros((5, 5), dtype=bool)
-    for i, j in pairs:
-        truth[i, j] = truth[j, i] = True
-    return truth
-
-
-@pytest.mark.parametrize(
-    ("values", "pairs", "first", "average"),
-    [
-        ({(0, 3): 3.0, (1, 3): 2.0, (2, 4): 1.0}, [(0, 3)], 1.0, 1.0),
-        ({(0, 3): 3.0, (1, 3): 2.0, (2, 4): 1.0}, [(1, 3)], 0.0, 1 / 2),
-        ({(0, 3): 3.0, (1, 3): 2.0, (2, 4): 1.0}, [(0, 3), (2, 4)], 1.0, (1 + 2 / 3) / 2),
-        ({(0, 3): 1.0, (1, 3): -5.0}, [(1, 3)], 0.0, 1 / 2),  # by value, not by size
-        ({(0, 3): 3.0}, [(0, 3), (1, 4)], 1.0, 1 / 2),  # a true pair without a score is missed
-        ({(0, 3): 3.0}, [(1, 4)], 0.0, 0.0),
-        ({(0, 3): 1.0, (1, 3): 1.0}, [(1, 3)], 0.0, 1 / 2),  # a tie goes by the players' order
-    ],
-)
-def test_recovery_by_hand(
-    values: dict[tuple[int, int], float],
-    pairs: list[tuple[int, int]],
-    first: float,
-    average: float,
-):
-    found = recovery(pair_scores(values), truth_of(*pairs))
-    assert found.precision_at_1 == first
-    assert found.average_precision == pytest.approx(average)
-
-
-def test_true_pairs_lie_on_both_causes():
-    spans = {"text": ((5.0, 6.0),), "image": ((0.0, 0.0, 16.0, 16.0),)}
-    truth = true_pairs(PLAYERS, Cause("x", "synergy", spans))
-    assert np.argwhere(np.triu(truth)).tolist() == [[1, 3]]
-    touching = {"text": ((3.0, 4.0),), "image": ((0.0, 0.0, 16.0, 16.0),)}
-    assert not true_pairs(PLAYERS, Cause("x", "synergy", touching)).any()
-    both = {"text": ((0.0, 7.0),), "image": ((12.0, 4.0, 20.0, 8.0),)}  # half on each patch
-    assert not true_pairs(PLAYERS, Cause("x", "synergy", both)).any()
-    both["image"] = ((4.0, 0.0, 28.0, 16.0),)
-    assert true_pairs(PLAYERS, Cause("x", "synergy", both)).sum() == 2 * 4
-    shifted = {"text": ((4.0, 7.0),), "image": ((1.0, 0.0, 17.0, 16.0),)}
-    assert np.argwhere(np.triu(true_pairs(PLAYERS, Cause("x", "synergy", shifted)))).tolist() == [
-        [1, 3]  # not the neighbour that the box reaches a pixel into
-    ]
-    text_only = true_pairs(PLAYERS, Cause("x", "unique_text", {"text": ((0.0, 3.0),)}))
-    assert not text_only.any()
 
 
 def test_a_players_importance_is_the_sum_over_its_tokens():
@@ -132,7 +68,9 @@ def test_the_test_split_is_read_from_the_cache_and_scored_as_predicted(
     direct = predictor.run(predictor.encode([s.inputs for s in dataset.test]))
     torch.testing.assert_close(test.logits, direct.logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(test.weights.sum(1), torch.ones(24))
-    torch.testing.assert_close(test.shares.sum(1), torch.ones(24))
+    for row, (of_sample, shares) in enumerate(zip(test.targets, test.shares, strict=True)):
+        again = [contribution_shares(predictor.task, direct, [c] * 24)[row] for c in of_sample]
+        torch.testing.assert_close(shares, torch.stack(again), rtol=1e-4, atol=1e-5)
     assert test.targets == predictor.task.targets(direct.logits)
     assert test.choose(range(24), 30, 0) == list(range(24))
     few = test.choose(range(24), 5, 0)
@@ -170,7 +108,7 @@ def test_evaluate_measures_everything_twice_the_same(
     assert set(metrics) >= {"task", "experts", "faithfulness", "interaction_share", "planted"}
     assert set(metrics["planted"]) == {"synergy", "redundancy"}
     assert metrics["planted"]["synergy"]["label"] == "match"
-    assert set(metrics["interaction_share"]) == set(predictor.model.heads)
+    assert set(metrics["interaction_share"]) == {*predictor.model.heads, "per_label"}
     assert metrics["settings"]["seed"] == 0
 
 
@@ -200,39 +138,6 @@ def test_empty_texts_are_left_out_and_counted(predictor: Predictor, dataset: Dat
     assert full == pytest.approx(rest["text"]["comprehensiveness"])
     nothing = faithfulness(predictor, run_split(predictor, emptied(dataset, 4), cache), 0, None)
     assert "text" not in nothing["attention_gradient"]
-
-
-def test_a_positive_whose_cause_was_cut_off_is_no_miss(
-    predictor: Predictor, dataset: Dataset, cache: Path
-):
-    test = run_split(predictor, emptied(dataset, 4), cache)
-    everything = [list(range(4)) for _ in test.samples]
-    forced = SimpleNamespace(
-        **{**vars(test), "targets": everything}, choose=test.choose, tokens=test.tokens
-    )
-    found = planted_recovery(predictor, forced, 0, None)
-    assert found
-    for figures in found.values():
-        assert figures["precision_at_1"] is None
-        assert figures["average_precision"] is None
-        assert figures["n"] == 0
-
-
-def test_planted_truth_counts_correct_positives_only(
-    predictor: Predictor, dataset: Dataset, cache: Path
-):
-    test = run_split(predictor, dataset.test, cache)
-    column = predictor.task.index("sunny")
-    right = [
-        i for i, s in enumerate(test.samples) if "sunny" in s.labels and column in test.targets[i]
-    ]
-    steps: list[tuple[str, int, int]] = []
-    found = planted_recovery(predictor, test, 0, lambda *step: steps.append(step))
-    assert found["redundancy"]["n"] == min(len(right), predictor.config.evaluation.pair_samples)
-    assert ("planted redundancy", found["redundancy"]["n"], found["redundancy"]["n"]) in steps
-    nobody = SimpleNamespace(**{**vars(test), "targets": [[] for _ in right]}, choose=test.choose)
-    nobody.samples = [test.samples[i] for i in right]
-    assert planted_recovery(predictor, nobody, 0, None) == {}
 
 
 def test_the_linear_probe_is_sklearns(predictor: Predictor, dataset: Dataset, cache: Path):

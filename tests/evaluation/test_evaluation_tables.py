@@ -48,6 +48,7 @@ def test_every_promised_table_is_there(metrics: dict[str, Any]):
         "Experts",
         "Faithfulness",
         "Share of the output that interactions explain",
+        "Share of the output that interactions explain, per label",
         "Planted pairs recovered",
     ]
     for table in tables.values():
@@ -78,6 +79,13 @@ def test_rows_hold_the_figures_of_the_metrics(metrics: dict[str, Any]):
     gap = found["comprehensiveness_gap"]
     assert row[4] == f"{gap['mean']:+.3f} ± {gap['standard_error']:.3f}"
     assert gap["mean"] == pytest.approx(row[2] - row[3])
+    heads = {
+        row[0]: row[1] for row in tables["Share of the output that interactions explain"]["rows"]
+    }
+    assert list(heads) == ["mixture", "unique_text", "unique_image", "synergy", "redundancy"]
+    labels = tables["Share of the output that interactions explain, per label"]["rows"]
+    of_dog = metrics["interaction_share"]["per_label"]["dog"]["mixture"]
+    assert labels[0] == ["dog", of_dog["mean"], of_dog["standard_error"], of_dog["n"]]
     planted = {tuple(row[:2]): row for row in tables["Planted pairs recovered"]["rows"]}
     synergy = metrics["planted"]["synergy"]
     assert planted["synergy (match)", "mixture"][2] == synergy["precision_at_1"]

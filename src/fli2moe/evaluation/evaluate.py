@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fli2moe.data.sample import Dataset
 from fli2moe.errors import InputError
 from fli2moe.evaluation.faithfulness import faithfulness
@@ -97,14 +99,26 @@ def task_metrics(predictor: Predictor, test: TestSplit) -> dict[str, Any]:
 def expert_figures(predictor: Predictor, test: TestSplit) -> dict[str, Any]:
     """Returns each expert's mean router weight and mean contribution (design 3.8), with their sd.
 
-    Router weights alone are not identifiable, so the share of |weight x score| stands beside.
+    Router weights alone are not identifiable, so the share of |weight x score| stands beside: the
+    mean over a sample's targets, then over samples. For multi-label also `share_per_label`, over
+    the samples with that target; None where there are none.
     """
-    figures = {}
+    task = predictor.task
+    shares = torch.stack([of_sample.mean(0) for of_sample in test.shares])  # (N, E)
+    rows = torch.cat(test.shares)  # (all targets, E)
+    target_of = torch.tensor([c for of_sample in test.targets for c in of_sample])
+    figures: dict[str, Any] = {}
     for e, name in enumerate(predictor.model.experts):
         figures[name] = {
             "weight": float(test.weights[:, e].mean()),
             "weight_sd": float(test.weights[:, e].std(correction=0)),
-            "share": float(test.shares[:, e].mean()),
-            "share_sd": float(test.shares[:, e].std(correction=0)),
+            "share": float(shares[:, e].mean()),
+            "share_sd": float(shares[:, e].std(correction=0)),
         }
+        if task.multilabel:
+            of_labels = {label: rows[target_of == c, e] for c, label in enumerate(task.classes)}
+            figures[name]["share_per_label"] = {
+                label: float(values.mean()) if len(values) else None
+                for label, values in of_labels.items()
+            }
     return figures

@@ -29,8 +29,9 @@ class TestSplit:
         target: labels as `Task.encode` returns them.
         logits: (N, C) of the mixture.
         weights: (N, E) router weights.
-        shares: (N, E) contribution of each expert to the first predicted target.
-        targets: the classes that each sample's explanation speaks of.
+        targets: the classes that each sample's explanations speak of: those predicted, for
+            multi-label the most probable where none is.
+        shares: per sample, (L, E) contribution of each expert to each of its L targets.
     """
 
     __test__ = False  # not a test of pytest's
@@ -40,8 +41,8 @@ class TestSplit:
     target: Tensor
     logits: Tensor
     weights: Tensor
-    shares: Tensor
     targets: list[list[int]]
+    shares: list[Tensor]
 
     def tokens(self, index: int) -> TokenBatch:
         """Returns one sample's tokens (B = 1), without padding."""
@@ -61,22 +62,28 @@ def run_split(
     """Encodes (or reads from the cache) and runs the model over some samples."""
     features = encode_samples(samples, predictor.encoders, cache, progress)
     task = predictor.task
-    logits, weights, shares = [], [], []
+    logits, weights = [], []
     targets: list[list[int]] = []
+    shares: list[Tensor] = []
     for start in range(0, len(samples), BATCH):
         index = range(start, min(start + BATCH, len(samples)))
         output = predictor.run(features.batch(index))
-        batch_targets = task.targets(output.logits)
         logits.append(output.logits)
         weights.append(output.weights)
-        shares.append(contribution_shares(task, output, [t[0] for t in batch_targets]))
-        targets += batch_targets
+        of_batch = task.targets(output.logits)
+        each = [  # the k-th target of every sample, the last one again where there are fewer
+            contribution_shares(task, output, [t[min(k, len(t) - 1)] for t in of_batch])
+            for k in range(max(len(t) for t in of_batch))
+        ]
+        found = torch.stack(each, dim=1)  # (B, most targets, E)
+        shares += [found[row, : len(t)] for row, t in enumerate(of_batch)]
+        targets += of_batch
     return TestSplit(
         samples,
         features,
         task.encode([s.labels for s in samples]),
         torch.cat(logits),
         torch.cat(weights),
-        torch.cat(shares),
         targets,
+        shares,
     )

@@ -1,0 +1,104 @@
+"""Every predicted label is measured by itself; the error is over samples."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import nan
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from evaluation_options import with_options
+
+from fli2moe.data.sample import Dataset
+from fli2moe.evaluation import interactions
+from fli2moe.evaluation.evaluate import expert_figures
+from fli2moe.evaluation.interactions import interaction_shares
+from fli2moe.evaluation.split import TestSplit, run_split
+from fli2moe.evaluation.statistics import mean_and_error, mean_of
+from fli2moe.explain.probes import interaction_share
+from fli2moe.features import default_cache
+from fli2moe.predictor import Predictor
+from fli2moe.task import Task
+
+TARGETS = [[0, 1], [1], [0, 2, 1]]  # of dog, match, star, sunny
+
+
+@pytest.fixture
+def split(predictor: Predictor, dataset: Dataset, tiny_run: Path) -> TestSplit:
+    found = run_split(predictor, dataset.test[:3], default_cache(tiny_run))
+    return replace(found, targets=TARGETS)
+
+
+def test_every_target_of_a_sample_counts_alike(predictor: Predictor, split: TestSplit):
+    options = {"budget": 64, "pair_samples": 3}
+    found = interaction_shares(with_options(predictor, evaluation=options), split, 5, None)
+    head = "synergy"
+    share = {
+        (i, c): interaction_share(
+            predictor.game(split.samples[i].inputs, predictor.task.classes[c]).on(head), 64, 5 + i
+        ).interactions
+        for i, targets in enumerate(TARGETS)
+        for c in targets
+    }
+    of_samples = [np.mean([share[i, c] for c in targets]) for i, targets in enumerate(TARGETS)]
+    assert found[head] == pytest.approx(mean_and_error(of_samples))
+    per_label = found["per_label"]
+    assert list(per_label) == list(predictor.task.classes)
+    assert per_label["dog"][head] == pytest.approx(mean_and_error([share[0, 0], share[2, 0]]))
+    assert per_label["match"][head]["n"] == 3
+    assert per_label["star"][head] == {
+        "mean": pytest.approx(share[2, 2]), "standard_error": None, "n": 1
+    }  # fmt: skip
+    assert per_label["sunny"][head] == {"mean": None, "standard_error": None, "n": 0}
+
+
+def test_a_target_that_never_varies_does_not_spoil_its_sample(
+    predictor: Predictor, split: TestSplit, monkeypatch: pytest.MonkeyPatch
+):
+    values = iter([nan, 0.2, 0.4, nan, nan, nan])
+
+    def given(*_: Any) -> SimpleNamespace:
+        return SimpleNamespace(interactions=next(values))
+
+    monkeypatch.setattr(interactions, "interaction_share", given)
+    one_head = SimpleNamespace(
+        config=predictor.config,
+        task=predictor.task,
+        model=SimpleNamespace(heads=("mixture",)),
+        players=predictor.players,
+        game=predictor.game,
+    )
+    found = interaction_shares(one_head, split, 0, None)
+    assert found["mixture"]["mean"] == pytest.approx(0.3)
+    assert found["mixture"]["n"] == 2
+    assert mean_of([nan]) is np.nan
+
+
+def test_multi_class_has_one_target_and_no_labels_of_its_own(
+    predictor: Predictor, split: TestSplit
+):
+    task = Task("multiclass", predictor.task.classes)
+    single = Predictor(predictor.config, task, predictor.model, predictor.encoders, predictor.means)
+    single = with_options(single, evaluation={"budget": 64})
+    found = interaction_shares(single, replace(split, targets=[[2], [0], [1]]), 0, None)
+    assert set(found) == set(predictor.model.heads)
+    assert found["mixture"]["n"] == 3
+    assert "share_per_label" not in expert_figures(single, split)["synergy"]
+
+
+def test_contributions_are_of_every_target(predictor: Predictor, split: TestSplit):
+    a, b = torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.tensor([0.7, 0.1, 0.1, 0.1])
+    shares = [torch.stack([a, b]), a[None], torch.stack([b, b, a])]
+    found = expert_figures(predictor, replace(split, shares=shares))
+    figures = found["unique_text"]
+    of_samples = [0.4, 0.1, 0.5]
+    assert figures["share"] == pytest.approx(np.mean(of_samples))
+    assert figures["share_sd"] == pytest.approx(np.std(of_samples))
+    assert figures["share_per_label"] == {
+        "dog": pytest.approx(0.4), "match": pytest.approx((0.7 + 0.1 + 0.1) / 3),
+        "star": pytest.approx(0.7), "sunny": None,
+    }  # fmt: skip
