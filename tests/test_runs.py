@@ -14,6 +14,7 @@ from fli2moe import runs
 from fli2moe.config import Config
 from fli2moe.data.sample import Dataset
 from fli2moe.errors import InputError, MachineError
+from fli2moe.evaluation import metric_tables
 from fli2moe.explain.store import read_explanations
 from fli2moe.predictor import Predictor
 from fli2moe.runs import (
@@ -117,6 +118,29 @@ def test_evaluate_writes_metrics_and_stands_beside_another_run(make_config: Make
     assert json.loads((run / "metrics.json").read_text()) == metrics
     assert set(metrics["against"]) == {"dense"}
     assert {"linear probe", "faithfulness", "interaction share", "planted synergy"} <= set(stages)
+
+
+def test_runs_whose_folders_have_one_name_stand_beside_each_other(run: Path):
+    folders = [run.parent / name for name in ("a/dense", "b/dense", "c/fli2moe")]
+    for folder in folders:
+        shutil.copytree(run, folder)
+    found = evaluate_run(run, against=folders)
+    assert list(found["against"]) == ["a/dense", "b/dense", "c/fli2moe"]
+    columns = metric_tables(found)["Accuracy per label"]["columns"]
+    assert columns == ["label", "fli2moe", "a/dense", "b/dense", "c/fli2moe"]
+    assert list(evaluate_run(run, against=folders[:1])["against"]) == ["dense"]
+    alone = evaluate_run(run, against=folders[2:])
+    assert list(alone["against"]) == ["c/fli2moe"]  # the model itself is called fli2moe
+
+
+def test_a_run_is_not_compared_twice_or_with_itself(run: Path, monkeypatch: pytest.MonkeyPatch):
+    other = run.parent / "other"
+    shutil.copytree(run, other)
+    with pytest.raises(InputError, match=r"--against .*/\.\./other: given twice; expected each"):
+        evaluate_run(run, against=[other, other / ".." / "other"])
+    monkeypatch.chdir(run)
+    with pytest.raises(InputError, match=r"--against \.: the run itself; expected each other run"):
+        evaluate_run(run, against=[Path()])
 
 
 def test_runs_on_other_data_are_not_compared(make_config: MakeConfig, run: Path):

@@ -79,9 +79,21 @@ def evaluate_run(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Measures the run's model on its test split and writes `metrics.json`."""
+    """Measures the run's model on its test split and writes `metrics.json`.
+
+    Args:
+        run: the run folder.
+        against: other runs on the same data, each shown by its folder's name, with as many parents
+            as tell it from the others and from the model.
+        seed: of every choice of samples and every estimate.
+        progress: called with (stage, done, total).
+
+    Raises:
+        InputError: when a run is given twice, is `run` itself, or was trained on other data.
+    """
     predictor = Predictor.load(run)
-    others = {_name(path): Predictor.load(path) for path in against}
+    names = _names(run, against, predictor.config.model.name)
+    others = {name: Predictor.load(path) for name, path in names.items()}
     for name, other in others.items():
         if other.config.data != predictor.config.data:
             raise InputError(f"--against {name}", "trained on other data", "the same data section")
@@ -260,5 +272,15 @@ def _explain(
             progress("explain", done + 1, len(samples))
 
 
-def _name(run: Path) -> str:
-    return run.resolve().name
+def _names(run: Path, against: Sequence[Path], model: str) -> dict[str, Path]:
+    """Returns {name: folder}, the names being the ends of the paths, none of them `model`."""
+    folders = [path.resolve() for path in against]
+    for n, folder in enumerate(folders):
+        if folder in (run.resolve(), *folders[:n]):
+            found = "given twice" if folder in folders[:n] else "the run itself"
+            raise InputError(f"--against {against[n]}", found, "each other run once")
+    length, names = 1, [folder.name for folder in folders]
+    while len({model, *names}) <= len(folders):  # ends as different paths do
+        length += 1
+        names = [Path(*folder.parts[-length:]).as_posix() for folder in folders]
+    return dict(zip(names, against, strict=True))

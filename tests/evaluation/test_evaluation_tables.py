@@ -12,6 +12,7 @@ import pytest
 
 from fli2moe.config import Config
 from fli2moe.data.sample import Dataset
+from fli2moe.errors import InputError
 from fli2moe.evaluation import evaluate, metric_tables
 from fli2moe.features import default_cache
 from fli2moe.predictor import Predictor
@@ -91,6 +92,11 @@ def test_rows_hold_the_figures_of_the_metrics(metrics: dict[str, Any]):
     assert planted["synergy (match)", "mixture"][2] == synergy["precision_at_1"]
     expert = synergy["experts"]["unique_text"]
     assert planted["synergy (match)", "unique_text"][3] == expert["average_precision"]
+
+
+def test_another_model_cannot_take_the_models_own_name(predictor: Predictor, dataset: Dataset):
+    with pytest.raises(InputError, match="against fli2moe: the name of the model itself; give"):
+        evaluate(predictor, dataset, cache="unused", against={"fli2moe": predictor})
 
 
 def test_the_dense_model_and_ordinary_data_have_fewer_tables(

@@ -43,9 +43,12 @@ def evaluate(
         progress: called with (stage, done, total).
 
     Raises:
-        InputError: when there are no test samples.
+        InputError: when there are no test samples, or another model has this one's name.
     """
-    options = predictor.config.evaluation
+    options, name = predictor.config.evaluation, predictor.config.model.name
+    if name in (against or {}):
+        remedy = "give the other model another name"
+        raise InputError(f"against {name}", "the name of the model itself", "", remedy)
     if not dataset.test:
         raise InputError(dataset.source, "no test samples", "a test split")
     seconds: dict[str, float] = {}
@@ -59,13 +62,13 @@ def evaluate(
     test = run_split(predictor, dataset.test, Path(cache), progress)
     metrics: dict[str, Any] = {
         "data": {"source": Path(dataset.source).name, "test_samples": len(test.samples)},
-        "model": {"name": predictor.config.model.name, "fingerprint": predictor.fingerprint},
+        "model": {"name": name, "fingerprint": predictor.fingerprint},
         "task": task_metrics(predictor, test),
         "experts": expert_figures(predictor, test),
     }
-    for name, other in (against or {}).items():
-        theirs = run_split(other, dataset.test, Path(cache), progress)
-        metrics.setdefault("against", {})[name] = task_metrics(other, theirs)
+    for theirs, other in (against or {}).items():
+        split = run_split(other, dataset.test, Path(cache), progress)
+        metrics.setdefault("against", {})[theirs] = task_metrics(other, split)
     lap("task")
     if options.probe and dataset.train:
         metrics["linear_probe"] = linear_probe(predictor, dataset, Path(cache), test, progress)
