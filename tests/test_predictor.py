@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ from fli2moe.config import Config
 from fli2moe.data.load import load_dataset
 from fli2moe.data.sample import Dataset, Sample
 from fli2moe.encoders.builtin import BuiltinWords
-from fli2moe.errors import InputError
+from fli2moe.errors import InputError, MachineError
 from fli2moe.evaluation.evaluate import task_metrics
 from fli2moe.evaluation.planted import planted_recovery
 from fli2moe.evaluation.split import TestSplit, run_split
 from fli2moe.explain import pieces
+from fli2moe.explain.attribution import METHODS, Attribution, attribute
 from fli2moe.explain.explanation import Explanation
+from fli2moe.explain.model_game import BASELINES
 from fli2moe.explain.pieces import contribution_shares, input_name, leak_players
 from fli2moe.features import default_cache
 from fli2moe.model import MoEOutput
@@ -98,7 +102,9 @@ def test_what_an_explanation_says(predictor: Predictor, sample: Sample, explanat
     assert set(explanation.pairs) == {"synergy", "redundancy"}
     assert explanation.inputs == {m: str(x) for m, x in sample.inputs.items()}
     assert explanation.settings["evaluations"] <= explanation.settings["budget"] == 300
-    assert explanation.settings["leak"] == dict.fromkeys(explanation.heads, 0.0)
+    assert explanation.task == "multilabel"
+    assert "leak" not in explanation.settings  # no structural token, and neighbours unmeasured
+    assert "convergence_delta" not in explanation.settings
 
 
 def test_words_are_exact_substrings_and_boxes_lie_in_the_picture(
@@ -150,7 +156,14 @@ def test_the_budget_is_never_exceeded(predictor: Predictor, sample: Sample, budg
     tokens = predictor.encode([sample.inputs])
     predictor.model.fuse = counted  # type: ignore[method-assign]
     try:
-        predictor._probe(sample.inputs, "dog", tokens, budget, 0)
+        pieces.probe_sample(
+            lambda players: predictor.game(sample.inputs, "dog", tokens=tokens, players=players),
+            tokens,
+            predictor.players(sample.inputs, tokens),
+            budget,
+            "shapley",
+            0,
+        )
     finally:
         del predictor.model.fuse
     assert 0 < calls <= budget
@@ -186,8 +199,18 @@ def test_a_single_player_is_explained_with_a_note(predictor: Predictor, tmp_path
     assert len(explanation.players) == 1
 
 
-def test_the_baseline_drop_warns(predictor: Predictor, sample: Sample, explanation: Explanation):
-    dropped = with_config(predictor, baseline="drop").explain(sample.inputs)
+def test_the_baseline_drop_warns(
+    predictor: Predictor,
+    sample: Sample,
+    explanation: Explanation,
+    caplog: pytest.LogCaptureFixture,
+):
+    dropping = with_config(predictor, baseline="drop")
+    with caplog.at_level("WARNING", "fli2moe"):
+        dropped = dropping.explain(sample.inputs)
+        dropping.game(sample.inputs, "dog")
+        predictor.game(sample.inputs, "dog")
+    assert caplog.messages == [pieces.DROP_WARNING]
     assert pieces.DROP_WARNING in dropped.notes
     assert pieces.DROP_WARNING not in explanation.notes
     assert dropped.settings["baseline"] == "drop"
@@ -287,12 +310,83 @@ def test_shares_are_those_of_the_weighted_scores():
     torch.testing.assert_close(shares, torch.tensor([[1 / 3, 2 / 3], [0.0, 1.0]]))
 
 
-def test_completeness_is_noted_for_integrated_gradients(predictor: Predictor, sample: Sample):
-    exact = with_config(predictor, attribution="integrated_gradients")
-    explanation = exact.explain(sample.inputs, budget=100)
-    assert explanation.attribution == "integrated_gradients"
-    for head in explanation.heads:
-        assert any(f"of {head} miss completeness by" in note for note in explanation.notes)
+def test_how_far_integrated_gradients_miss_is_kept(predictor: Predictor, sample: Sample):
+    coarse, fine = (
+        with_config(predictor, attribution="integrated_gradients", steps=steps)
+        for steps in (16, 128)
+    )
+    found = [p.explain(sample.inputs, budget=100) for p in (coarse, fine)]
+    assert [e.attribution for e in found] == ["integrated_gradients"] * 2
+    assert [e.settings["steps"] for e in found] == [16, 128]
+    deltas = [e.settings["convergence_delta"] for e in found]
+    assert all(
+        set(d) == set(explanation.heads) for d, explanation in zip(deltas, found, strict=True)
+    )
+    assert sum(map(abs, deltas[1].values())) < sum(map(abs, deltas[0].values()))
+    assert not any("completeness" in note for note in found[1].notes)
+
+
+@pytest.mark.parametrize(
+    ("delta", "difference", "noted"),
+    [(0.004, 0.01, False), (0.04, 1.0, False), (-0.06, 1.0, True), (0.02, -0.1, True)],
+)
+def test_only_what_clearly_misses_completeness_is_noted(
+    delta: float, difference: float, noted: bool
+):
+    values = {"convergence_delta": delta, "score_difference": difference}
+    made = Attribution({}, **{name: {"mixture": torch.tensor([x])} for name, x in values.items()})
+    notes = pieces.completeness_notes(made)
+    assert len(notes) == noted
+    assert all("of mixture miss completeness by" in note for note in notes)
+
+
+def test_a_model_in_training_mode_answers_as_in_evaluation_mode(
+    predictor: Predictor, sample: Sample
+):
+    expected = predictor(sample.inputs)
+    model = copy.deepcopy(predictor.model).train()
+    for layer in model.bank.layers:
+        layer.dropout = layer.attention_dropout = 0.5
+    training = replace(predictor, model=model)
+    assert training(sample.inputs) == expected
+    assert model.training
+    assert all(p.requires_grad for p in model.parameters())
+
+
+def test_a_predictor_on_a_device_is_another_with_the_same_answers(
+    predictor: Predictor, sample: Sample
+):
+    moved = predictor.to("cpu")
+    assert moved.model is not predictor.model
+    assert moved.device == torch.device("cpu") == predictor.device
+    assert moved.explain(sample.inputs, budget=100) == predictor.explain(sample.inputs, budget=100)
+    for name in ("cuda:99", "nonsense"):
+        with pytest.raises(MachineError, match=rf"device '{name}': cannot be used here: .*auto or"):
+            predictor.to(name)
+
+
+def test_everything_meets_the_model_on_its_device(
+    predictor: Predictor, sample: Sample, monkeypatch: pytest.MonkeyPatch
+):
+    """Tensors without values stand for another device: they refuse to mix with the CPU's."""
+    elsewhere = predictor.to("meta")
+    assert predictor.device == torch.device("cpu")
+    tokens = predictor.encode([sample.inputs])
+    with pytest.raises(NotImplementedError, match="meta"):  # the result goes back to the CPU
+        elsewhere.run(tokens)
+    monkeypatch.setattr(MoEOutput, "to", lambda self, _: self)
+    assert elsewhere.run(tokens).logits.is_meta
+    weights = predictor.task.target_weights([[0]])
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: self)
+    for method in METHODS:
+        found = attribute(
+            elsewhere.model, tokens, weights, method, baseline=elsewhere.baseline("mean")
+        )
+        assert all(x.is_meta for scores in found.scores.values() for x in scores.values())
+    for baseline in BASELINES:
+        game = elsewhere.game(sample.inputs, "dog", tokens=tokens, baseline=baseline)
+        coalitions = torch.zeros(3, game.n_players, dtype=torch.bool)
+        assert game._store._evaluate(coalitions).is_meta
 
 
 def test_multi_class_predicts_and_explains_one_class(

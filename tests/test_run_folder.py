@@ -14,11 +14,12 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+from fli2moe import run_folder
 from fli2moe.config import Config
 from fli2moe.data.sample import Dataset
 from fli2moe.encoders import load_encoder
 from fli2moe.encoders.builtin import BuiltinPatches
-from fli2moe.errors import InputError
+from fli2moe.errors import InputError, MachineError
 from fli2moe.files import file_digest
 from fli2moe.predictor import Predictor
 from fli2moe.run_folder import environment, load_encoders, run_config
@@ -228,6 +229,29 @@ def modality(make_config: MakeConfig, name: str, **options: Any) -> Config:
     data = config.model_dump(mode="json")
     data["data"]["modalities"][name] |= options
     return Config.from_dict(data)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_a_device_that_is_not_there_is_one_line(run: Path):
+    text = (run / "config.yaml").read_text()
+    assert "device: auto\n" in text
+    assert Predictor.load(run).device == torch.device("cpu")
+    (run / "config.yaml").write_text(text.replace("device: auto\n", "device: cuda\n"))
+    with pytest.raises(MachineError, match="device 'cuda': cannot be used here") as caught:
+        Predictor.load(run)
+    assert "\n" not in str(caught.value)
+    (run / "config.yaml").write_text(text.replace("device: auto\n", "device: cdua\n"))
+    assert "device: 'cdua'" in message(run)
+
+
+def test_encoders_that_compute_get_the_configs_device(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+):
+    found: list[dict[str, Any]] = []
+    monkeypatch.setattr(run_folder, "encoder_options", lambda *_: ("width", "device", "patch"))
+    monkeypatch.setattr(run_folder, "load_encoder", lambda *_, **options: found.append(options))
+    load_encoders(make_config(device="cpu"))
+    assert [options["device"] for options in found] == ["cpu", "cpu"]
 
 
 def test_an_option_that_was_set_and_does_nothing_is_an_error(make_config: MakeConfig):

@@ -44,6 +44,9 @@ class Config(Strict):
 
     preset: Literal["paper", "small", "demo"] = Field("small", description="defaults to start from")
     seed: int = Field(0, ge=0, lt=2**32, description="of everything random")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="where encoders and model compute; auto: CUDA where available"
+    )
     data: DataConfig
     model: ModelConfig = Field(default_factory=ModelConfig)
     losses: LossConfig = Field(default_factory=LossConfig)

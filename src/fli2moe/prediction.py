@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from fli2moe.errors import InputError, unknown_name
 from fli2moe.model import MoEOutput
 from fli2moe.task import Task
 
@@ -22,6 +24,18 @@ class Prediction:
     labels: tuple[str, ...]
     probabilities: Mapping[str, float]
     expert_weights: Mapping[str, float]
+
+
+def check_modalities(inputs: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> None:
+    """Raises InputError when a raw input lacks a modality or has an unknown one; it says which."""
+    for row, sample in enumerate(inputs):
+        for name in sample:
+            if name not in modalities:
+                raise unknown_name(f"input {row}", "modality", name, modalities)
+        for name in modalities:
+            if name not in sample:
+                expected = ", ".join(modalities)
+                raise InputError(f"input {row}", f"no {name}", expected, "give every modality")
 
 
 def predictions(task: Task, experts: Sequence[str], output: MoEOutput) -> list[Prediction]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+import copy
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,29 +14,26 @@ import torch
 from torch import Tensor
 
 from fli2moe.config import Config
+from fli2moe.devices import find_device
 from fli2moe.encoders import Encoder, players_of
-from fli2moe.errors import InputError, unknown_name
+from fli2moe.errors import unknown_name
 from fli2moe.explain.attribution import attribute
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.game import TokenGame
 from fli2moe.explain.model_game import BASELINES, model_game
 from fli2moe.explain.pieces import (
     DROP_WARNING,
-    Probed,
     completeness_notes,
     contribution_shares,
-    has_pairs,
+    found_settings,
     input_name,
-    leak,
-    leak_note,
-    leak_players,
     picture_size,
-    probe_pairs,
+    probe_sample,
     token_tables,
 )
-from fli2moe.model import FusionTransformer, MoEOutput
-from fli2moe.prediction import Prediction, predictions
-from fli2moe.run_folder import Parts, load_parts, save_parts
+from fli2moe.model import FusionTransformer, MoEOutput, undisturbed
+from fli2moe.prediction import Prediction, check_modalities, predictions
+from fli2moe.run_folder import Parts, load_parts, parts_digest, save_parts
 from fli2moe.task import Task
 from fli2moe.tokens import Player, TokenBatch
 
@@ -44,15 +42,19 @@ Inputs = Mapping[str, Any]
 
 __all__ = ["Inputs", "Prediction", "Predictor"]
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
     """A trained model with everything it needs to read raw inputs and explain itself.
 
+    What it is given may be anywhere, what it returns is on the CPU; in between, `device` computes.
+
     Attributes:
         config: how it was made.
         task: classes and kind of labels.
-        model: the trained model, in evaluation mode.
+        model: the trained model; it answers in evaluation mode, whatever its own mode is.
         encoders: {modality: frozen encoder}.
         means: {modality: (D,)} training set's mean content token, the `mean` baseline.
     """
@@ -62,6 +64,20 @@ class Predictor:
     model: FusionTransformer
     encoders: Mapping[str, Encoder]
     means: Mapping[str, Tensor]
+    _told: list[str] = field(default_factory=list, init=False, repr=False)  # warnings given
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is, and so where predictions and explanations are computed."""
+        return self.model.device
+
+    def to(self, device: str | torch.device) -> Predictor:
+        """Returns the same predictor with its model on a device; the encoders stay where they are.
+
+        Raises:
+            MachineError: when the device cannot be used.
+        """
+        return replace(self, model=copy.deepcopy(self.model).to(find_device(device)))
 
     def __call__(self, inputs: Inputs) -> Prediction:
         """Predicts one sample from its raw inputs."""
@@ -76,10 +92,10 @@ class Predictor:
         return predictions(self.task, self.model.experts, self.run(tokens))
 
     def run(self, tokens: TokenBatch) -> MoEOutput:
-        """Runs the model on encoded samples without gradients."""
-        with torch.no_grad():
-            output: MoEOutput = self.model(tokens)
-        return output
+        """Runs the model on encoded samples, in evaluation mode and without gradients."""
+        with undisturbed(self.model), torch.no_grad():
+            output: MoEOutput = self.model(tokens.to(self.device))
+        return output.to("cpu")
 
     def encode(self, inputs: Sequence[Inputs]) -> TokenBatch:
         """Encodes raw inputs.
@@ -87,16 +103,7 @@ class Predictor:
         Raises:
             InputError: when a modality is missing or unknown, or an input cannot be read.
         """
-        for row, sample in enumerate(inputs):
-            for name in sample:
-                if name not in self.encoders:
-                    raise unknown_name(f"input {row}", "modality", name, self.encoders)
-            missing = [m for m in self.encoders if m not in sample]
-            if missing:
-                expected = f"{', '.join(self.encoders)}"
-                raise InputError(
-                    f"input {row}", f"no {missing[0]}", expected, "give every modality"
-                )
+        check_modalities(inputs, tuple(self.encoders))
         return TokenBatch(
             {m: e.encode([sample[m] for sample in inputs]) for m, e in self.encoders.items()}
         )
@@ -160,12 +167,16 @@ class Predictor:
                 return self.task.target_probability(logits, classes)
             return torch.stack([self.task.score(logits, c, kind) for c in classes]).mean(0)
 
+        absence = self.baseline(baseline or options.baseline)
+        if absence is None and not self._told:
+            self._told.append(DROP_WARNING)
+            logger.warning("%s", DROP_WARNING)
         return model_game(
             self.model,
             tokens,
             self.players(inputs, tokens) if players is None else players,
             head_scores,
-            self.baseline(baseline or options.baseline),
+            absence,
             batch_size=options.batch_size,
         )
 
@@ -209,21 +220,28 @@ class Predictor:
             self.task.target_weights([[chosen]]),
             options.attribution,
             baseline=self.attribution_baseline(),
+            steps=options.steps,
             seed=seed,
         )
-        probed = self._probe(inputs, name, tokens, budget, seed)
-        settings = {
-            **options.model_dump(mode="json"),
-            "budget": budget,
-            "evaluations": probed.evaluations,
-            "leak": probed.leak or dict.fromkeys(self.model.heads, 0.0),
-        }
+        probed = probe_sample(
+            lambda players: self.game(inputs, name, tokens=tokens, players=players),
+            tokens,
+            self.players(inputs, tokens),
+            budget,
+            options.contexts,
+            seed,
+        )
+        notes = [*probed.notes, *completeness_notes(attribution)]
+        if options.baseline == "drop":
+            notes.append(DROP_WARNING)
+        settings = {**options.model_dump(mode="json"), "budget": budget}
         weights = output.weights[0].tolist()
         shares = contribution_shares(self.task, output, [chosen])[0].tolist()
         return Explanation(
             sample_id=sample_id,
             target=name,
             class_index=chosen,
+            task=self.task.kind,
             classes=self.task.classes,
             probabilities=tuple(probabilities.tolist()),
             heads=self.model.heads,
@@ -240,55 +258,28 @@ class Predictor:
                 m: picture_size(inputs[m]) for m, e in self.encoders.items() if e.kind == "image"
             },
             unseen={m: tuple(e.unseen(inputs[m])) for m, e in self.encoders.items()},
-            notes=(*probed.notes, *completeness_notes(attribution.convergence_delta)),
-            settings=settings,
+            notes=tuple(notes),
+            settings={**settings, **found_settings(probed, attribution)},
             seed=seed,
             fingerprint=self.fingerprint,
-        )
-
-    def _probe(
-        self, inputs: Inputs, target: str, tokens: TokenBatch, budget: int, seed: int
-    ) -> Probed:
-        options = self.config.explain
-        players, apart = self.players(inputs, tokens), leak_players(tokens)
-        notes = [DROP_WARNING] if options.baseline == "drop" else []
-        leaks: dict[str, float] = {}
-        if apart:
-            leaks = leak(self.game(inputs, target, tokens=tokens, players=apart))
-            notes.append(leak_note(leaks[self.model.heads[0]]))
-        spent = 2 if apart else 0
-        if not has_pairs(players):
-            notes.append("no cross-modal pair: a modality has no content token")
-            return Probed(players, notes=tuple(notes), evaluations=spent, leak=leaks)
-        game = self.game(inputs, target, tokens=tokens, players=players)
-        probed = probe_pairs(game, budget - spent, options.contexts, seed)
-        return replace(
-            probed,
-            notes=(*probed.notes, *notes),
-            evaluations=probed.evaluations + spent,
-            leak=leaks,
         )
 
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the weights, the classes and the encoders."""
-        digest = hashlib.sha256(repr((self.task, self.model.heads)).encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-        for name, encoder in sorted(self.encoders.items()):
-            digest.update(f"{name}:{encoder.fingerprint}".encode())
-        return digest.hexdigest()
+        return parts_digest(self._parts())
 
     def save(self, folder: str | Path) -> Path:
         """Writes the predictor into a run folder: YAML, JSON and safetensors, no pickle."""
-        parts = Parts(self.config, self.task, self.model, self.encoders, self.means)
-        save_parts(parts, Path(folder))
+        save_parts(self._parts(), Path(folder))
         return Path(folder)
+
+    def _parts(self) -> Parts:
+        return Parts(self.config, self.task, self.model, self.encoders, self.means)
 
     @staticmethod
     def load(folder: str | Path, encoders: Mapping[str, Encoder] | None = None) -> Predictor:
-        """Reads what `save` wrote; loads the encoders that the config names.
+        """Reads what `save` wrote onto the config's device; loads the encoders that it names.
 
         Args:
             folder: the run folder.
@@ -297,5 +288,6 @@ class Predictor:
         Raises:
             InputError: when files are missing or damaged, or an encoder is not the one that the
                 model was trained with.
+            MachineError: when the config's device cannot be used.
         """
         return Predictor(**vars(load_parts(Path(folder), encoders)))

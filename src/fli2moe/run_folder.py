@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import platform
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from fli2moe import __version__
 from fli2moe.config import Config, ModalityConfig
+from fli2moe.devices import find_device
 from fli2moe.encoders import Encoder, encoder_options, load_encoder
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.files import file_digest, read_json, write_json, write_tensors, write_text
@@ -69,7 +71,7 @@ def save_parts(parts: Parts, folder: Path) -> None:
 
 
 def load_parts(folder: Path, encoders: Mapping[str, Encoder] | None = None) -> Parts:
-    """Reads what `save_parts` wrote; warns where the libraries are of other versions.
+    """Reads what `save_parts` wrote onto `config.device`; warns of other library versions.
 
     Args:
         folder: the run folder.
@@ -78,6 +80,7 @@ def load_parts(folder: Path, encoders: Mapping[str, Encoder] | None = None) -> P
     Raises:
         InputError: when files are missing or damaged, or an encoder is not the one that the model
             was trained with.
+        MachineError: when the config's device is not there.
     """
     card = _read_card(folder)
     config = Config.from_yaml(folder / "config.yaml")
@@ -87,7 +90,18 @@ def load_parts(folder: Path, encoders: Mapping[str, Encoder] | None = None) -> P
     model = build_model(config.model, widths, len(card.task.classes))
     _fill(model, folder / WEIGHTS)
     means = _tensors(folder / BASELINE)
-    return Parts(config, card.task, model.eval(), encoders, means)
+    return Parts(config, card.task, model.eval().to(find_device(config.device)), encoders, means)
+
+
+def parts_digest(parts: Parts) -> str:
+    """Returns the sha256 of the weights, the classes and the encoders."""
+    digest = hashlib.sha256(repr((parts.task, parts.model.heads)).encode())
+    for name, tensor in sorted(parts.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for name, encoder in sorted(parts.encoders.items()):
+        digest.update(f"{name}:{encoder.fingerprint}".encode())
+    return digest.hexdigest()
 
 
 def run_config(folder: Path) -> Config:
@@ -110,14 +124,17 @@ def load_encoders(config: Config, given: Mapping[str, Encoder] | None = None) ->
 
     Raises:
         InputError: when an encoder is unknown, or an option was set that it does not have.
-        MachineError: when a package or the hub would be needed and is not there.
+        MachineError: when a package, the hub or the device would be needed and is not there.
     """
     given, modalities = given or {}, config.data.modalities
     for m in given:
         if m not in modalities:
             raise unknown_name("encoders", "modality", m, modalities)
     shared = PRESETS[config.preset].get("modality", {})
-    return {m: given[m] if m in given else _load(m, modalities[m], shared) for m in modalities}
+    device = str(find_device(config.device))
+    return {
+        m: given[m] if m in given else _load(m, modalities[m], shared, device) for m in modalities
+    }
 
 
 def environment() -> dict[str, Any]:
@@ -232,8 +249,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(str(path), f"not readable: {error}", "safetensors", AGAIN) from None
 
 
-def _load(name: str, modality: ModalityConfig, shared: Mapping[str, Any]) -> Encoder:
-    """Loads one encoder with the options that were set.
+def _load(name: str, modality: ModalityConfig, shared: Mapping[str, Any], device: str) -> Encoder:
+    """Loads one encoder with the options that were set, onto the device if it computes on one.
 
     A value that is the field's default, or the preset's for every modality, is left out where the
     encoder has no such option; any other value was asked for, and is then an error.
@@ -247,5 +264,6 @@ def _load(name: str, modality: ModalityConfig, shared: Mapping[str, Any]) -> Enc
             own = [o for o in ModalityConfig.model_fields if o in accepted]
             expected = f"an option of {modality.encoder} ({', '.join(own)})"
             raise InputError(where, f"{value!r}", expected, "remove it")
+    wanted["device"] = device
     options: Any = {option: value for option, value in wanted.items() if option in accepted}
     return load_encoder(modality.encoder, kind=modality.kind, **options)

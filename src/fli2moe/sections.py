@@ -189,6 +189,7 @@ class ExplainConfig(Strict):
     budget: int = Field(2000, ge=8, description="model evaluations per sample and target")
     contexts: Literal["shapley", "banzhaf", "full"] = Field("shapley", description="contexts' law")
     score: Literal["auto", "logit", "centred"] = Field("auto", description="score of a target")
+    steps: int = Field(32, ge=16, description="steps of integrated gradients")
     batch_size: int = Field(256, ge=1, description="coalitions per forward pass")
 
 

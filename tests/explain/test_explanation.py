@@ -40,6 +40,7 @@ def explanation(**changes: object) -> Explanation:
         sample_id="7",
         target="dog",
         class_index=1,
+        task="multiclass",
         classes=("cat", "dog"),
         probabilities=(0.25, 0.75),
         heads=HEADS,

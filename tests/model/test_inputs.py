@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fli2moe.errors import InputError
+from fli2moe.model import inputs
 from fli2moe.model.inputs import Positions, check_baseline, masked_mean, sinusoidal
 
 
@@ -32,6 +33,35 @@ def test_positions_are_counted_per_modality(kind: str) -> None:
     assert torch.equal(placed[:, 5:], alone)
     if kind == "none":
         assert torch.equal(placed[0, 5:], positions.modality["image"].expand(3, 4))
+
+
+def test_sinusoidal_positions_are_made_once_and_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def counted(length: int, width: int) -> torch.Tensor:
+        made.append(length)
+        return sinusoidal(length, width)
+
+    monkeypatch.setattr(inputs, "sinusoidal", counted)
+    positions = Positions(("text", "image"), 4, "sinusoidal", 9)
+    saved = set(positions.state_dict())
+    with torch.inference_mode():  # as validation runs
+        positions({"text": torch.zeros(1, 5, 4), "image": torch.zeros(1, 3, 4)})
+    x = torch.zeros(2, 4, 4, requires_grad=True)
+    placed = positions({"text": x})
+    placed.sum().backward()
+    assert made == [5]
+    expected = (sinusoidal(4, 4) + positions.modality["text"]).expand(2, -1, -1)
+    torch.testing.assert_close(placed, expected, rtol=0, atol=0)
+    longer = positions({"text": torch.zeros(1, 20, 4, dtype=torch.bfloat16)})
+    assert made == [5, 20]
+    torch.testing.assert_close(longer[0].float(), sinusoidal(20, 4), rtol=0.02, atol=0.1)
+    torch.testing.assert_close(
+        positions({"text": torch.zeros(1, 4, 4)}), expected[:1], rtol=0, atol=0
+    )
+    assert set(positions.state_dict()) == saved == {"modality.text", "modality.image"}
+    copy = Positions(("text", "image"), 4, "sinusoidal", 9)
+    copy.load_state_dict(positions.state_dict())
 
 
 def test_an_unknown_position_encoding_names_the_closest() -> None:

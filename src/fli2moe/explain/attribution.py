@@ -1,13 +1,14 @@
 """Attribution per head: which tokens a head's target logit depends on (design 3.3).
 
 Every method returns raw values for every head from one pass; min-max is left to the display. No
-state stays on the modules, no parameter gets a gradient, and `training` is left as it is.
+state stays on the modules, no parameter gets a gradient, and `training` is left as it is. It is
+computed where the model is, and comes back on the CPU.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -26,10 +27,13 @@ class Attribution:
         convergence_delta: {head: (B,)} how far integrated gradients miss completeness (sum of
             attributions, structural tokens included, minus score difference); empty for other
             methods.
+        score_difference: {head: (B,)} target score of the input minus that of the baseline; where
+            there is a convergence delta.
     """
 
     scores: Mapping[str, Mapping[str, Tensor]]
-    convergence_delta: Mapping[str, Tensor]
+    convergence_delta: Mapping[str, Tensor] = field(default_factory=dict)
+    score_difference: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,19 +81,25 @@ def attribute(
     if steps < 16:
         raise InputError("attribution steps", str(steps), "16 or more")
     check_batch(tokens, model.widths)
+    tokens = tokens.to(model.device)
     if baseline is None:
         baseline = {m: t.features.new_zeros(t.width) for m, t in tokens.items()}
     check_baseline(baseline, model.widths)
     features = tokens[model.modalities[0]].features
+    baseline = {m: x.to(tokens[m].features) for m, x in baseline.items()}
     request = _Request(model, tokens, target.to(features), baseline, steps, seed)
     with undisturbed(model), torch.enable_grad():
         result = METHODS[method](request)
     content = {m: tokens[m].content for m in model.modalities}
     clean = {
-        head: {m: torch.where(content[m], s, 0.0).detach() for m, s in scores.items()}
+        head: {m: torch.where(content[m], s, 0.0).detach().cpu() for m, s in scores.items()}
         for head, scores in result.scores.items()
     }
-    return Attribution(clean, result.convergence_delta)
+    deltas, differences = (
+        {head: x.detach().cpu() for head, x in values.items()}
+        for values in (result.convergence_delta, result.score_difference)
+    )
+    return Attribution(clean, deltas, differences)
 
 
 def attention_gradient(request: _Request) -> Attribution:
@@ -113,8 +123,8 @@ def attention_gradient(request: _Request) -> Attribution:
         scaled = [a * weights.T[:, :, None, None, None] for a in own]
         per_expert = [_rollout(request, [a[e].mean(1) for a in scaled]) for e in range(len(scores))]
         mixture = {m: torch.stack([r[m] for r in per_expert]).sum(0) for m in model.modalities}
-        return Attribution({model.heads[0]: mixture, **scores}, {})
-    return Attribution({model.heads[0]: next(iter(scores.values()))}, {})
+        return Attribution({model.heads[0]: mixture, **scores})
+    return Attribution({model.heads[0]: next(iter(scores.values()))})
 
 
 def attention_rollout(request: _Request) -> Attribution:
@@ -129,14 +139,13 @@ def attention_rollout(request: _Request) -> Attribution:
     }
     if len(model.experts) > 1:
         mixture = {
-            m: sum(
-                (weights[:, e, None] * s[m] for e, s in enumerate(scores.values())),
-                start=torch.zeros(()),
+            m: torch.stack([weights[:, e, None] * s[m] for e, s in enumerate(scores.values())]).sum(
+                0
             )
             for m in model.modalities
         }
-        return Attribution({model.heads[0]: mixture, **scores}, {})
-    return Attribution({model.heads[0]: next(iter(scores.values()))}, {})
+        return Attribution({model.heads[0]: mixture, **scores})
+    return Attribution({model.heads[0]: next(iter(scores.values()))})
 
 
 def gradient_x_input(request: _Request) -> Attribution:
@@ -148,10 +157,10 @@ def gradient_x_input(request: _Request) -> Attribution:
     for h, head in enumerate(model.heads):
         gradients = torch.autograd.grad(logits[:, h].sum(), leaves, retain_graph=True)
         scores[head] = {
-            m: ((x - request.baseline[m].to(x)) * g).sum(-1)
+            m: ((x - request.baseline[m]) * g).sum(-1)
             for m, x, g in zip(model.modalities, leaves, gradients, strict=True)
         }
-    return Attribution(scores, {})
+    return Attribution(scores)
 
 
 def integrated_gradients(request: _Request) -> Attribution:
@@ -160,14 +169,13 @@ def integrated_gradients(request: _Request) -> Attribution:
 
     model, tokens = request.model, request.tokens
     baselines = tuple(
-        request.baseline[m].to(tokens[m].features).expand_as(tokens[m].features).contiguous()
-        for m in model.modalities
+        request.baseline[m].expand_as(tokens[m].features).contiguous() for m in model.modalities
     )
     inputs = tuple(  # padding does not change from baseline to input, so it carries nothing
         torch.where(tokens[m].mask[..., None], tokens[m].features, b)
         for m, b in zip(model.modalities, baselines, strict=True)
     )
-    scores, deltas = {}, {}
+    scores, deltas, differences = {}, {}, {}
     for h, head in enumerate(model.heads):
 
         def forward(*features: Tensor, head_index: int = h) -> Tensor:
@@ -177,8 +185,9 @@ def integrated_gradients(request: _Request) -> Attribution:
             inputs, baselines, n_steps=request.steps, return_convergence_delta=True
         )
         scores[head] = {m: v.sum(-1) for m, v in zip(model.modalities, values, strict=True)}
-        deltas[head] = delta.detach()
-    return Attribution(scores, deltas)
+        deltas[head] = delta
+        differences[head] = sum(v.sum((1, 2)) for v in values) - delta
+    return Attribution(scores, deltas, differences)
 
 
 def random(request: _Request) -> Attribution:
@@ -210,7 +219,7 @@ def _head_scores(request: _Request, *features: Tensor) -> Tensor:
     """Target score of every head, (B', heads); B' is a multiple of B when Captum repeats inputs."""
     model, tokens = request.model, request.tokens
     repeats = features[0].shape[0] // tokens.batch_size
-    rows = torch.arange(tokens.batch_size).repeat(repeats)
+    rows = torch.arange(tokens.batch_size, device=features[0].device).repeat(repeats)
     parts = {
         m: tokens[m][rows].with_features(x) for m, x in zip(model.modalities, features, strict=True)
     }

@@ -11,7 +11,7 @@ from fli2moe.errors import InputError, closest, unknown_name
 from fli2moe.explain.scores import Pair, PairScores
 from fli2moe.tokens import Player
 
-FORMAT = "fli2moe/explanation/1"
+FORMAT = "fli2moe/explanation/2"
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class Explanation:
     Attributes:
         sample_id: id of the sample.
         target: class name whose logit is explained; `class_index` its position.
+        task: `multiclass` (exactly one class is true) or `multilabel` (any number).
         classes, probabilities: every class of the task with the model's probability.
         parts: the words, patches and positions by themselves, which attribution is shown for, where
             the budget made groups of them; empty where they are the players.
@@ -58,6 +59,7 @@ class Explanation:
     sample_id: str
     target: str
     class_index: int
+    task: str
     classes: tuple[str, ...]
     probabilities: tuple[float, ...]
     heads: tuple[str, ...]
@@ -150,7 +152,7 @@ class Explanation:
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise InputError("explanation", f"not readable: {error}", f"JSON {FORMAT}") from None
         if kind != FORMAT:
-            raise InputError("explanation", f"format {kind!r}", FORMAT)
+            raise InputError("explanation", f"format {kind!r}", FORMAT, "explain again")
         unknown = set(data) - set(Explanation.__dataclass_fields__)
         if unknown:
             name = sorted(unknown)[0]

@@ -49,7 +49,8 @@ def model_game(
     check_batch(tokens, model.widths)
     if baseline is not None:
         check_baseline(baseline, model.widths)
-    owner = _owners(tokens, players)
+    tokens = tokens.to(model.device)
+    owner = {m: x.to(model.device) for m, x in _owners(tokens, players).items()}
     with undisturbed(model), torch.no_grad():
         present = model.project(tokens)  # the projection is linear per token: done once
         absent = {
@@ -62,7 +63,8 @@ def model_game(
 
     def evaluate(coalitions: Tensor) -> Tensor:  # (N, P) -> (N, heads)
         rows = torch.cat([coalitions, torch.ones(len(coalitions), 1, dtype=torch.bool)], dim=1)
-        kept = {m: rows.to(masks[m].device)[:, owner[m]] for m in masks}  # (N, T)
+        rows = rows.to(model.device)
+        kept = {m: rows[:, owner[m]] for m in masks}  # (N, T)
         projected = {m: torch.where(kept[m][..., None], present[m], absent[m]) for m in masks}
         visible = {
             m: mask & kept[m] if baseline is None else mask.expand(len(rows), -1)

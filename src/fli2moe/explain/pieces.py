@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fli2moe.encoders import open_picture
 from fli2moe.errors import InputError
+from fli2moe.explain.attribution import Attribution
 from fli2moe.explain.explanation import TokenScores
 from fli2moe.explain.game import TokenGame
 from fli2moe.explain.grouping import group_to_budget
@@ -25,6 +26,7 @@ from fli2moe.model import MoEOutput
 from fli2moe.task import Task
 from fli2moe.tokens import Player, TokenBatch
 
+MISSED_SHARE, MISSED_LEAST = 0.05, 0.01  # of the score difference; in units of the score
 DROP_WARNING = (
     "baseline drop takes hidden tokens out of the mean pooling, which by itself shows interactions "
     "where there are none; prefer the baseline mean"
@@ -51,6 +53,43 @@ class Probed:
     evaluations: int = 0
     leak: Mapping[str, float] = field(default_factory=dict)
     parts: tuple[Player, ...] = ()
+
+
+def probe_sample(
+    make_game: Callable[[Sequence[Player]], TokenGame],
+    tokens: TokenBatch,
+    players: Sequence[Player],
+    budget: int,
+    contexts: str,
+    seed: int,
+) -> Probed:
+    """Scores the pairs of one sample, and what structural tokens carry where there are any.
+
+    Args:
+        make_game: makes the game of the players that it is given.
+        tokens: the sample (B = 1).
+        players: its words, patches and positions.
+        budget: model evaluations, never exceeded.
+        contexts: law of the contexts.
+        seed: of the contexts.
+
+    Raises:
+        InputError: when the budget cannot even serve one group per modality.
+    """
+    apart = leak_players(tokens)
+    leaks: dict[str, float] = {}
+    notes: tuple[str, ...] = ()
+    if apart:
+        leaks = leak(make_game(apart))
+        notes = (leak_note(next(iter(leaks.values()))),)
+        budget -= 2
+    if has_pairs(players):
+        probed = probe_pairs(make_game(players), budget, contexts, seed)
+    else:
+        alone = "no cross-modal pair: a modality has no content token"
+        probed = Probed(tuple(players), notes=(alone,))
+    spent = probed.evaluations + (2 if apart else 0)
+    return replace(probed, notes=(*probed.notes, *notes), evaluations=spent, leak=leaks)
 
 
 def has_pairs(players: Sequence[Player]) -> bool:
@@ -165,12 +204,36 @@ def leak_note(value: float) -> str:
     return f"with every word and patch hidden, structural tokens still carry {value:+.3g}"
 
 
-def completeness_notes(deltas: Mapping[str, Tensor]) -> list[str]:
-    """Returns a note for each head whose integrated gradients do not add up to the difference."""
-    return [
-        f"integrated gradients of {head} miss completeness by {float(delta.abs().max()):.3g}"
-        for head, delta in deltas.items()
-    ]
+def completeness_notes(attribution: Attribution) -> list[str]:
+    """Returns a note for each head whose integrated gradients clearly miss the score difference.
+
+    That is by more than 5% of it, and by more than .01.
+    """
+    notes = []
+    for head, delta in attribution.convergence_delta.items():
+        missed = float(delta.abs().max())
+        difference = float(attribution.score_difference[head].abs().max())
+        if missed > max(MISSED_SHARE * difference, MISSED_LEAST):
+            notes.append(
+                f"integrated gradients of {head} miss completeness by {missed:.3g} "
+                f"of a score difference of {difference:.3g}; raise explain.steps"
+            )
+    return notes
+
+
+def found_settings(probed: Probed, attribution: Attribution) -> dict[str, Any]:
+    """Returns what an explanation's settings say beside the options: what was spent and missed.
+
+    `leak` is there where structural tokens are in the sequence (what leaks through neighbours is
+    not measured), `convergence_delta` where the attribution is integrated gradients.
+    """
+    found: dict[str, Any] = {"evaluations": probed.evaluations}
+    if probed.leak:
+        found["leak"] = dict(probed.leak)
+    if attribution.convergence_delta:
+        deltas = attribution.convergence_delta
+        found["convergence_delta"] = {head: float(delta[0]) for head, delta in deltas.items()}
+    return found
 
 
 def picture_size(picture: Any) -> tuple[int, int]:

@@ -80,6 +80,11 @@ class FusionTransformer(nn.Module):
         """What can be explained: `mixture`, then the experts when there are several."""
         return (MIXTURE, *self.experts) if len(self.experts) > 1 else (MIXTURE,)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
     def standardise(self, modality: str, mean: Tensor, deviation: Tensor) -> None:
         """Stores the training set's channel mean and deviation (D,) of one modality."""
         projection = self.projections[modality]

@@ -56,6 +56,8 @@ class Positions(nn.Module):
             learned positions.
     """
 
+    waves: Tensor
+
     def __init__(self, modalities: tuple[str, ...], width: int, kind: str, longest: int) -> None:
         super().__init__()
         if kind not in POSITIONS:
@@ -64,6 +66,8 @@ class Positions(nn.Module):
         self.modality = nn.ParameterDict(
             {m: nn.Parameter(0.02 * torch.randn(width)) for m in modalities}
         )
+        if kind == "sinusoidal":  # grown on demand, and not saved: it follows from the width
+            self.register_buffer("waves", torch.zeros(0, width), persistent=False)
         if kind == "learned":
             self.table = nn.ParameterDict(
                 {m: nn.Parameter(0.02 * torch.randn(longest, width)) for m in modalities}
@@ -81,7 +85,10 @@ class Positions(nn.Module):
         if self.kind == "none":
             return x.new_zeros(length, self.width)
         if self.kind == "sinusoidal":
-            return sinusoidal(length, self.width).to(x)
+            if length > len(self.waves):
+                with torch.inference_mode(False):  # kept, so it must serve training too
+                    self.waves = sinusoidal(length, self.width).to(x.device)
+            return self.waves[:length].to(x)
         if length > self.longest:
             raise InputError(
                 f"modality {modality}",

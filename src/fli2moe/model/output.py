@@ -27,6 +27,16 @@ class MoEOutput:
     latents: Tensor
     attention: tuple[Tensor, ...] | None = None
 
+    def to(self, device: torch.device | str) -> MoEOutput:
+        """Returns the same output on `device`."""
+        return MoEOutput(
+            self.logits.to(device),
+            self.weights.to(device),
+            self.expert_logits.to(device),
+            self.latents.to(device),
+            None if self.attention is None else tuple(a.to(device) for a in self.attention),
+        )
+
     @property
     def head_logits(self) -> Tensor:
         """(B, 1 + E, C): the mixture first, then the experts, as in `model.heads`."""

@@ -37,11 +37,9 @@ class Task:
 
 
 def task_of(explanations: Sequence[Explanation], samples: Sequence[Sample]) -> Task:
-    """Returns the task, told from probabilities that do not sum to 1 and from the labels."""
+    """Returns the task that the explanations name, and whether any labels are known."""
     labels = [e.labels for e in explanations] + [s.labels for s in samples]
-    sums = [sum(e.probabilities) for e in explanations]
-    multilabel = any(len(x) > 1 for x in labels) or any(abs(s - 1) > 1e-3 for s in sums)
-    return Task(multilabel, any(labels))
+    return Task(any(e.task == "multilabel" for e in explanations), any(labels))
 
 
 def card(
