@@ -25,6 +25,7 @@ from fli2moe.encoders import load_encoder
 from fli2moe.errors import InputError
 from fli2moe.history import History
 from fli2moe.lightning_guard import interruptible
+from fli2moe.losses import objective
 from fli2moe.predictor import Predictor
 from fli2moe.schedule import FLOOR, rate_factor
 from fli2moe.task import Task
@@ -182,7 +183,7 @@ def test_a_gate_that_never_opens_keeps_losses_and_masking_off(
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("behind a closed gate")
 
-    monkeypatch.setattr(training, "interaction_losses", refuse)
+    monkeypatch.setattr(objective, "interaction_losses", refuse)
     monkeypatch.setattr(training, "mask_at_random", refuse)
     gated = {"interaction_schedule": "gated", "gate_loss": 1e-6}
     with caplog.at_level(logging.WARNING, "fli2moe"):
@@ -195,7 +196,7 @@ def test_an_open_gate_brings_losses_masking_and_decay(
     make_config: MakeConfig, dataset: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch
 ):
     calls = {"loss": 0, "mask": 0}
-    loss, mask = training.interaction_losses, training.mask_at_random
+    loss, mask = objective.interaction_losses, training.mask_at_random
 
     def count(name: str, function: Any) -> Any:
         def counted(*args: Any, **options: Any) -> Any:
@@ -204,7 +205,7 @@ def test_an_open_gate_brings_losses_masking_and_decay(
 
         return counted
 
-    monkeypatch.setattr(training, "interaction_losses", count("loss", loss))
+    monkeypatch.setattr(objective, "interaction_losses", count("loss", loss))
     monkeypatch.setattr(training, "mask_at_random", count("mask", mask))
     gated = {"interaction_schedule": "gated", "gate_loss": 100.0}
     rows = history_of(make_config(losses=gated), dataset, cache)
@@ -242,7 +243,8 @@ def test_schedules_follow_their_formulas():
 def test_the_router_has_its_own_rate(make_config: MakeConfig, dataset: Dataset):
     config = make_config(training={"learning_rate": 0.01, "router_rate": 0.1})
     predictor = fit(config, dataset)
-    trainee = Trainee(predictor.model, predictor.task, config, predictor.means, None, 10)
+    target = predictor.task.encode([s.labels for s in dataset.train])
+    trainee = Trainee(predictor.model, predictor.task, config, predictor.means, target, 10)
     rest, router = trainee.configure_optimizers().param_groups
     assert (rest["base"], router["base"]) == (0.01, pytest.approx(0.001))
     named = dict(predictor.model.named_parameters())
@@ -378,7 +380,7 @@ def test_batches_are_ordered_by_seed_and_epoch(dataset: Dataset, cache: Path):
     split = encode_split(samples, encoders, task, cache)
 
     def rows(batches: Batches) -> list[list[float]]:
-        return [row for _, target in batches for row in target.tolist()]
+        return [row for batch in batches for row in batch.target.tolist()]
 
     plain = task.encode([s.labels for s in samples]).tolist()
     assert rows(Batches(split, 4, None)) == plain

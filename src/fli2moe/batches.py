@@ -17,6 +17,25 @@ from fli2moe.tokens import TokenBatch
 
 
 @dataclass(frozen=True, eq=False)
+class Batch:
+    """Some samples of a split.
+
+    Attributes:
+        tokens: their features.
+        target: their labels as `Task.encode` returns them, (B,) or (B, C).
+        rows: (B,) their positions in the split.
+    """
+
+    tokens: TokenBatch
+    target: Tensor
+    rows: Tensor
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Returns the same batch on `device`."""
+        return Batch(self.tokens.to(device), self.target.to(device), self.rows.to(device))
+
+
+@dataclass(frozen=True, eq=False)
 class EncodedSplit:
     """The features and labels of one split.
 
@@ -31,9 +50,10 @@ class EncodedSplit:
     def __len__(self) -> int:
         return len(self.features)
 
-    def rows(self, index: Sequence[int]) -> tuple[TokenBatch, Tensor]:
-        """Returns the tokens and the labels of the samples at `index`."""
-        return self.features.batch(index), self.target[list(index)]
+    def batch(self, index: Sequence[int]) -> Batch:
+        """Returns the samples at `index`."""
+        rows = torch.tensor(index, dtype=torch.int64)
+        return Batch(self.features.batch(index), self.target[rows], rows)
 
 
 class Batches:
@@ -53,7 +73,7 @@ class Batches:
             return -(-len(self.split) // self.size)
         return max(1, len(self.split) // self.size)
 
-    def __iter__(self) -> Iterator[tuple[TokenBatch, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         order = torch.arange(len(self.split))
         if self.seed is not None:
             generator = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
@@ -61,7 +81,7 @@ class Batches:
             self.epoch += 1
         for step in range(len(self)):
             index = order[step * self.size : (step + 1) * self.size].tolist()
-            yield self.split.rows(index)
+            yield self.split.batch(index)
 
 
 def encode_split(

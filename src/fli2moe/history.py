@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from fli2moe.config import TrainingConfig
@@ -16,8 +17,10 @@ class History:
 
     Attributes:
         training: `monitor` and `patience`.
-        rows: per epoch: epoch, val_loss, val_score (NaN where not defined), train_loss, gate_open
-            (0 or 1), learning_rate.
+        rows: per epoch: epoch, val_loss, val_score (NaN where not defined), train_loss, the terms
+            of it that acted (loss_<term>, without their weights), the effective rank of each
+            expert's latents in the epoch's last batch (rank_<expert>), gate_open (0 or 1),
+            learning_rate.
         best: weights of the best epoch, on the CPU.
         best_epoch: its number, -1 before the first.
     """
@@ -50,3 +53,16 @@ class History:
         if self.training.monitor == "score":
             return row["val_score"] > best["val_score"]
         return row["val_loss"] < best["val_loss"]
+
+
+def mean_terms(steps: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+    """Returns each term's mean over the steps in which it acted.
+
+    Args:
+        steps: per step {term: scalar}; a term may be missing from some.
+    """
+    names = dict.fromkeys(name for terms in steps for name in terms)
+    return {
+        name: float(torch.stack([terms[name] for terms in steps if name in terms]).mean())
+        for name in names
+    }

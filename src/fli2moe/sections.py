@@ -143,7 +143,39 @@ class LossConfig(Strict):
     noise_fraction: float = Field(
         1.0, gt=0, le=1, description="share of the batch that noise passes use"
     )
+    variant: Literal["paper", "swap", "predictive", "residual"] = Field(
+        "paper",
+        description="swap: another sample's modality in place of noise; predictive, residual: "
+        "experts predict what their name says",
+    )
+    space: Literal["latent", "logit"] = Field(
+        "latent", description="what paper and swap compare; predictive and residual use logits"
+    )
+    replacement: Literal["noise", "zero", "mean"] = Field(
+        "noise", description="what paper puts in a modality's place, in the projected space"
+    )
+    decorrelation: Literal["none", "cos", "cka", "barlow", "cka_debiased", "barlow_full"] = Field(
+        "none", description="penalty on experts with similar latents"
+    )
+    decorrelation_weight: float | None = Field(
+        None, ge=0, description="weight lambda_dec; the published one of the kind by default"
+    )
+    barlow_warmup_epochs: int = Field(
+        5, ge=0, description="barlow, barlow_full: the weight rises linearly from 0 over these"
+    )
+    router: Literal["learned", "pid"] = Field(
+        "learned", description="pid: the router follows what auxiliary heads find (two modalities)"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing of the task loss")
+
+    @field_validator("replacement")
+    @classmethod
+    def _used(cls, replacement: str, info: ValidationInfo) -> str:
+        variant = info.data.get("variant", "paper")
+        if replacement != "noise" and variant != "paper":
+            message = "nothing else than noise where losses.variant is {variant}"
+            raise PydanticCustomError("unused", message, {"variant": variant})
+        return replacement
 
 
 class TrainingConfig(Strict):

@@ -15,22 +15,21 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from fli2moe.batches import Batches, EncodedSplit, encode_split
+from fli2moe.batches import Batch, Batches, EncodedSplit, encode_split
 from fli2moe.config import Config
 from fli2moe.data.sample import Dataset
 from fli2moe.errors import InputError
 from fli2moe.features import Progress, default_cache
 from fli2moe.files import write_json, write_tensors
-from fli2moe.history import History
+from fli2moe.history import History, mean_terms
 from fli2moe.lightning_guard import interruptible, quiet_lightning
-from fli2moe.losses import interaction_losses
+from fli2moe.losses import Objective, Step, Supervision, View, check_losses, effective_rank
 from fli2moe.masking import mask_at_random
 from fli2moe.model import FusionTransformer, build_model, masks_of, parameter_count
 from fli2moe.predictor import Predictor
 from fli2moe.run_folder import load_encoders
 from fli2moe.schedule import rate_factor
 from fli2moe.task import Task
-from fli2moe.tokens import TokenBatch
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +40,7 @@ ProgressEpoch = Callable[[Mapping[str, float]], None]
 
 
 class Trainee(lightning.LightningModule):
-    """The optimisation of one model: task loss, interaction losses, gate, masking, learning rate.
+    """The optimisation of one model: task loss, objective, gate, masking, learning rate.
 
     Randomness of a step (dropout, noise, masking) follows from (seed, step) alone.
     """
@@ -52,17 +51,21 @@ class Trainee(lightning.LightningModule):
         task: Task,
         config: Config,
         means: Mapping[str, Tensor],
-        class_weights: Tensor | None,
+        target: Tensor,
         total_steps: int,
     ) -> None:
         super().__init__()
         self.model, self.task, self.config = model, task, config
-        self.means, self.class_weights, self.total_steps = dict(means), class_weights, total_steps
+        self.means, self.total_steps = dict(means), total_steps
+        self.objective = Objective(config.losses, model, task, target, means)
+        balanced = config.training.class_weights == "balanced"
+        self.class_weights = task.class_weights(target) if balanced else None
         self.gate_step: int | None = None if config.losses.interaction_schedule == "gated" else 0
         self.running: Tensor | None = None  # smoothed training loss per label
         self.random = torch.Generator()
         self.validation: list[tuple[Tensor, Tensor]] = []
-        self.epoch_losses: list[Tensor] = []
+        self.terms: list[Mapping[str, Tensor]] = []  # of this epoch's steps
+        self.latents: Tensor | None = None  # of the last step
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam or AdamW; the router has its own learning rate."""
@@ -72,6 +75,7 @@ class Trainee(lightning.LightningModule):
         groups = [
             {"params": rest, "base": options.learning_rate},
             {"params": router, "base": options.learning_rate * options.router_rate},
+            {"params": list(self.objective.parameters()), "base": options.learning_rate},
         ]
         kind = torch.optim.AdamW if options.optimizer == "adamw" else torch.optim.Adam
         return kind(
@@ -81,10 +85,10 @@ class Trainee(lightning.LightningModule):
         )
 
     def transfer_batch_to_device(
-        self, batch: tuple[TokenBatch, Tensor], device: torch.device, dataloader_idx: int
-    ) -> tuple[TokenBatch, Tensor]:
+        self, batch: Batch, device: torch.device, dataloader_idx: int
+    ) -> Batch:
         """Moves tokens and labels."""
-        return batch[0].to(device), batch[1].to(device)
+        return batch.to(device)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Reseeds from (seed, step) and sets the learning rate."""
@@ -96,40 +100,45 @@ class Trainee(lightning.LightningModule):
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["base"] * factor
 
-    def training_step(self, batch: tuple[TokenBatch, Tensor], batch_idx: int) -> Tensor:
-        """Returns task loss + lambda_int * interaction losses (once the gate is open)."""
-        tokens, target = batch
-        losses, training = self.config.losses, self.config.training
-        if self.gate_step is not None and training.mask_training:
-            tokens = mask_at_random(tokens, self.means, training.mask_training, self.random)
-        projected, masks = self.model.project(tokens), masks_of(tokens)
-        output = self.model.fuse(projected, masks)
-        weights = None if self.class_weights is None else self.class_weights.to(target.device)
-        each = self.task.losses(
-            output.logits, target, weights=weights, smoothing=losses.label_smoothing
-        )
-        loss = each.mean()
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Returns task loss + what the objective asks (interaction losses: behind the gate)."""
+        tokens, share = batch.tokens, self.config.training.mask_training
+        if self.gate_step is not None and share:
+            tokens = mask_at_random(tokens, self.means, share, self.random)
+        view = View(self.model.project(tokens), masks_of(tokens))
+        output = self.model.fuse(view.projected, view.masks)
+        each = self.task_losses(output.logits, batch.target)
         self._watch_gate(each.detach())
-        mixture = len(self.model.experts) > 1
-        if mixture and losses.interaction and self.gate_step is not None:
-            rows = max(2, round(losses.noise_fraction * len(target)))
-            interaction = interaction_losses(
-                self.model,
-                {m: x[:rows] for m, x in projected.items()},
-                {m: x[:rows] for m, x in masks.items()},
-                output.latents[:rows],
-                self.random,
-                synergy_floor=losses.synergy_floor,
-            )
-            loss = loss + losses.interaction * interaction.total
+        supervision = Supervision(self.task, batch.target, self.task_losses)
+        opened = self.gate_step is not None
+        step = Step(view, output, supervision, batch.rows, self.current_epoch, opened)
+        demands = self.objective(self.model, step, self.random)
+        loss = sum(demands.weighted, start=each.mean())
         if not bool(torch.isfinite(loss)):
             raise InputError(f"training step {self.global_step}", "loss is not finite", "", CALMER)
-        self.epoch_losses.append(loss.detach())
+        terms = {f"loss_{name}": x for name, x in demands.terms.items()}
+        self.terms.append({"train_loss": loss.detach(), "loss_task": each.detach().mean(), **terms})
+        self.latents = output.latents.detach()
         return loss
 
-    def validation_step(self, batch: tuple[TokenBatch, Tensor], batch_idx: int) -> None:
+    def task_losses(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Returns the task loss (B,) or (B, C), with class weights and label smoothing."""
+        weights = None if self.class_weights is None else self.class_weights.to(target.device)
+        smoothing = self.config.losses.label_smoothing
+        return self.task.losses(logits, target, weights=weights, smoothing=smoothing)
+
+    def take_terms(self) -> dict[str, float]:
+        """Returns the means of the loss and its terms since the last call, and effective ranks."""
+        row, self.terms = mean_terms(self.terms), []
+        if self.latents is not None:
+            ranks = effective_rank(self.latents).tolist()
+            row |= {f"rank_{e}": r for e, r in zip(self.model.experts, ranks, strict=True)}
+        return row
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collects logits and labels."""
-        self.validation.append((self.model(batch[0]).logits.float().cpu(), batch[1].cpu()))
+        logits: Tensor = self.model(batch.tokens).logits
+        self.validation.append((logits.float().cpu(), batch.target.cpu()))
 
     def take_validation(self) -> dict[str, float]:
         """Returns validation loss and score since the last call.
@@ -171,10 +180,9 @@ class Keeper(Callback):
         """Compares this epoch with the best so far."""
         trainee: Trainee = pl_module
         row = {"epoch": float(trainer.current_epoch), **trainee.take_validation()}
-        row["train_loss"] = float(torch.stack(trainee.epoch_losses).mean())
+        row |= trainee.take_terms()
         row["gate_open"] = float(trainee.gate_step is not None)
         row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        trainee.epoch_losses = []
         if self.history.add(row, trainee.model.state_dict()) and self.checkpoint is not None:
             write_tensors(self.checkpoint, self.history.best)
         trainer.should_stop = self.history.out_of_patience
@@ -203,11 +211,13 @@ def fit(
         progress_epoch: called after each epoch.
 
     Raises:
-        InputError: when a split is empty, an input cannot be read, or the loss diverges.
+        InputError: when a split is empty, an input cannot be read, losses do not fit the data, or
+            the loss diverges.
     """
     for name in ("train", "val"):
         if not dataset.split(name):
             raise InputError(dataset.source, f"no {name} samples", "train and val samples")
+    check_losses(config)
     folder = None if out is None else Path(out)
     if folder is None and cache is None:
         with tempfile.TemporaryDirectory() as passing:
@@ -269,8 +279,7 @@ def _train(
 ) -> tuple[History, int | None]:
     options = config.training
     batches = Batches(train, options.batch_size, config.seed)
-    weights = task.class_weights(train.target) if options.class_weights == "balanced" else None
-    trainee = Trainee(model, task, config, means, weights, options.epochs * len(batches))
+    trainee = Trainee(model, task, config, means, train.target, options.epochs * len(batches))
     checkpoint = None if folder is None else folder / "checkpoints" / "best.safetensors"
     history = History(options)
     trainer = lightning.Trainer(

@@ -1,0 +1,183 @@
+"""`predictive` and `residual`: each expert is asked to predict what its name says (design 3.2).
+
+Ours; the design writes two modalities out. l_e are the class-centred logits of expert e, CE the
+task loss, sg the stop-gradient, and per modality m three views of a sample are made:
+
+- only_m: every other modality absent (masked out);
+- swap_m, swap'_m: m kept, all others from one other sample, by two independent derangements.
+
+kappa = sg[s min_m |l_R(only_m)|] per class, where all l_R(only_m) have the sign s, else 0.
+
+    redundancy  mean_m CE(l_R(only_m), y) + |l_R(x) - kappa|^2
+    unique_m    CE(kappa + l_m(swap_m), y) + |l_m(x) - l_m(swap_m)|^2 + .05 |l_m(swap_m)|^2
+    synergy     mean_m <l_S(swap_m), l_S(swap'_m)> + .05 |l_S(x)|^2
+
+`predictive` is the same without kappa in `unique_m` and without the two shrinkage terms (.05).
+
+For M = 2 this is the design, letter by letter. For M > 2: kappa is what *all* single modalities
+say alike; a unique expert must not care about any other modality; and <l_S(swap_m), l_S(swap'_m)>
+estimates |E[l_S | x_m]|^2 without bias, so that what one modality says alone is driven out of
+`synergy` while interactions of two or more modalities may stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fli2moe.losses.interaction import InteractionLosses, check_experts
+from fli2moe.losses.views import View, derangement, expert_logits, latents_of, only, swapped
+from fli2moe.model import FusionTransformer
+from fli2moe.task import Task
+
+SHRINKAGE = 0.05
+
+TaskLosses = Callable[[Tensor, Tensor], Tensor]
+"""Maps logits (B, C) and targets to (B,) or (B, C) as `Task.losses`, weights and smoothing set."""
+
+
+@dataclass(frozen=True, eq=False)
+class Supervision:
+    """What the experts' predictions are compared with.
+
+    Attributes:
+        task: multi-class logits are centred over the classes, multi-label ones stay.
+        target: (B,) or (B, C), as `Task.encode` returns it.
+        losses: CE of each sample; the mean is taken.
+    """
+
+    task: Task
+    target: Tensor
+    losses: TaskLosses
+
+
+def predictive_losses(
+    model: FusionTransformer,
+    view: View,
+    latents: Tensor,
+    supervision: Supervision,
+    generator: torch.Generator,
+) -> InteractionLosses:
+    """Computes the M + 2 terms of `predictive`.
+
+    Args:
+        model: a mixture with the experts `unique_<modality>`, `synergy`, `redundancy`.
+        view: the clean batch, at least two samples.
+        latents: (B, E, M * H) of the clean batch.
+        supervision: task, labels and CE.
+        generator: source of the partners, on the CPU.
+
+    Raises:
+        InputError: when the model has other experts, or there is one sample only.
+    """
+    logits = _logits_of_views(model, view, latents, supervision, generator)
+    return _terms(model, logits, supervision, explained=False, shrinkage=0.0)
+
+
+def residual_losses(
+    model: FusionTransformer,
+    view: View,
+    latents: Tensor,
+    supervision: Supervision,
+    generator: torch.Generator,
+) -> InteractionLosses:
+    """Computes the M + 2 terms of `residual`; arguments and errors as `predictive_losses`."""
+    logits = _logits_of_views(model, view, latents, supervision, generator)
+    return _terms(model, logits, supervision, explained=True, shrinkage=SHRINKAGE)
+
+
+def common_evidence(logits: Tensor) -> Tensor:
+    """Returns kappa (B, C) of logits (M, B, C): the smallest where all have one sign, else 0.
+
+    Two modalities: 1{ab > 0} sign(a) min(|a|, |b|).
+    """
+    low, high = logits.amin(0), logits.amax(0)
+    return low.clamp_min(0) + high.clamp_max(0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Logits:
+    """Class-centred logits (B, E, C) of the clean batch, and {modality: (B, E, C)} of its views."""
+
+    clean: Tensor
+    only: dict[str, Tensor]
+    swap: dict[str, Tensor]
+    swap_again: dict[str, Tensor]
+    kappa: Tensor  # (B, C)
+
+
+def _logits_of_views(
+    model: FusionTransformer,
+    view: View,
+    latents: Tensor,
+    supervision: Supervision,
+    generator: torch.Generator,
+) -> _Logits:
+    check_experts(model)
+    names = model.modalities
+    views = [only(view, m) for m in names]
+    for _ in range(2):
+        partners = derangement(len(view), generator)
+        views += [swapped(view, [n for n in names if n != m], partners) for m in names]
+    clean, *rest = (
+        centred(supervision.task, expert_logits(model, z))
+        for z in (latents, *latents_of(model, views))
+    )
+    groups = [dict(zip(names, rest[i::], strict=False)) for i in range(0, len(rest), len(names))]
+    alone, swap, swap_again = groups
+    redundancy = model.experts.index("redundancy")
+    kappa = common_evidence(torch.stack([alone[m][:, redundancy] for m in names])).detach()
+    # A modality that a sample lacks says nothing, so nothing is common to all.
+    everything = torch.stack(list(view.present.values())).all(0)[:, None]
+    return _Logits(clean, alone, swap, swap_again, torch.where(everything, kappa, 0.0))
+
+
+def _terms(
+    model: FusionTransformer,
+    logits: _Logits,
+    supervision: Supervision,
+    *,
+    explained: bool,
+    shrinkage: float,
+) -> InteractionLosses:
+    """The terms above; `explained`: kappa is taken off what `unique_m` has to predict."""
+    terms: dict[str, Tensor] = {}
+
+    def loss(of: Tensor) -> Tensor:
+        return supervision.losses(of, supervision.target).mean()
+
+    for e, expert in enumerate(model.experts):
+        clean = logits.clean[:, e]  # (B, C)
+        if expert == "redundancy":
+            alone = [loss(z[:, e]) for z in logits.only.values()]
+            terms[expert] = torch.stack(alone).mean() + squared(clean - logits.kappa)
+        elif expert == "synergy":
+            pairs = zip(logits.swap.values(), logits.swap_again.values(), strict=True)
+            pure = [(x[:, e] * y[:, e]).sum(-1).mean() for x, y in pairs]
+            terms[expert] = torch.stack(pure).mean() + shrinkage * squared(clean)
+        else:
+            own = logits.swap[expert.removeprefix("unique_")][:, e]
+            offset = logits.kappa if explained else 0.0
+            terms[expert] = loss(offset + own) + squared(clean - own)
+            terms[expert] = terms[expert] + shrinkage * squared(own)
+    return InteractionLosses(terms)
+
+
+def centred(task: Task, logits: Tensor) -> Tensor:
+    """Returns logits (..., C) minus their mean over classes; multi-label logits as they are.
+
+    A softmax ignores what is added to every class; a sigmoid does not.
+    """
+    return logits if task.multilabel else logits - logits.mean(-1, keepdim=True)
+
+
+def squared(x: Tensor) -> Tensor:
+    """Returns the mean over samples of |x|^2, x (B, C)."""
+    return x.square().sum(-1).mean()
+
+
+VARIANTS = {"predictive": predictive_losses, "residual": residual_losses}
+"""The variants that need labels; `paper` and `swap` are `interaction_losses`."""
