@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import re
 from collections import Counter
@@ -15,7 +16,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 
+from fli2moe.config import Config
 from fli2moe.data import read_manifest
+from fli2moe.data.load import load_dataset
 from fli2moe.data.shapes import (
     ANIMALS,
     CELL,
@@ -30,8 +33,12 @@ from fli2moe.data.shapes import (
     render,
     write_shapes,
 )
+from fli2moe.demo import demo_config
 from fli2moe.encoders.builtin import BuiltinPatches
 from fli2moe.errors import InputError, MachineError
+from fli2moe.evaluation.evaluate import task_metrics
+from fli2moe.evaluation.split import run_split
+from fli2moe.training import fit
 
 TRAIN, TEST = 5000, 3000
 
@@ -183,6 +190,8 @@ def test_the_picture_alone_leaves_match_at_chance(scenes: list[Scene], match: ND
     patches = encoder.encode(pictures).features.numpy().reshape(len(scenes), -1)
     boosting = HistGradientBoostingClassifier(max_iter=40, random_state=0)
     assert at_chance(accuracy(boosting, patches, match))
+    star = np.array(["star" in scene.labels for scene in scenes])
+    assert accuracy(boosting, patches, star) > 0.99  # the classifier can see what is there
     cells = np.array([scene.cells for scene in scenes], dtype=np.float64)
     told = [
         one_hot([s.framed for s in scenes], list(COLOURS)),
@@ -235,3 +244,42 @@ def test_hiding_the_framed_patch_leaves_nothing_that_tells_match(
     assert at_chance(accuracy(boosting, x, match))
     shown = np.concatenate([one_hot([s.framed for s in scenes], list(COLOURS)), x], axis=1)
     assert accuracy(boosting, shown, match) > 0.99  # with it, the same classifier finds the label
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_shapes(tmp_path_factory.mktemp("shapes"), sizes=(TRAIN, 500, TEST), seed=4)
+
+
+def with_one_modality(manifest: Path, kept: str) -> Path:
+    """The same samples, every one with the first one's picture or caption."""
+    with manifest.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    constant = "text" if kept == "image" else "image"
+    rows = [{**row, constant: rows[0][constant], "causes": ""} for row in rows]
+    path = manifest.with_name(f"{kept}_only.csv")
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kept", "told", "other"), [("image", "star", "dog"), ("text", "dog", "star")]
+)
+def test_the_demos_transformer_learns_match_from_no_modality_alone(
+    written: Path, kept: str, told: str, other: str
+):
+    data = demo_config(with_one_modality(written, kept)).model_dump(mode="json")
+    data["model"] |= {"name": "dense"}
+    config = Config.from_dict(data)
+    dataset = load_dataset(config.data)
+    predictor = fit(config, dataset, cache=written.parent / "features")
+    test = run_split(predictor, dataset.test, written.parent / "features")
+    found = task_metrics(predictor, test)["accuracy_per_label"]
+    assert found[told] > 0.99  # the recipe can learn what is there
+    assert found["sunny"] > 0.99
+    assert at_chance(found["match"])
+    assert at_chance(found[other])
