@@ -89,6 +89,15 @@ def _router(weights: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.cat([x.flatten() for name, x in weights.items() if name.startswith("router.")])
 
 
+def test_all_of_them_train_in_mixed_precision(
+    make_config: MakeConfig, dataset: Dataset, cache: Path
+) -> None:
+    losses = {"interaction_schedule": "constant", **OPTIONS[-1]}
+    training = {"epochs": 1, "precision": "bf16-mixed"}
+    predictor = fit(make_config(losses=losses, training=training), dataset, cache=cache)
+    assert all(bool(torch.isfinite(x).all()) for x in predictor.model.state_dict().values())
+
+
 def test_the_heads_of_pid_stay_out_of_the_model(
     make_config: MakeConfig, dataset: Dataset, cache: Path
 ) -> None:
