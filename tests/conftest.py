@@ -15,8 +15,9 @@ from fli2moe.config import Config
 from fli2moe.data.load import load_dataset
 from fli2moe.data.sample import Dataset
 from fli2moe.data.shapes import write_shapes
+from fli2moe.demo import DEMO_SIZES, demo_config
 from fli2moe.predictor import Predictor
-from fli2moe.runs import DEMO_SIZES, demo_config, train_run
+from fli2moe.runs import train_run
 
 TINY = (96, 24, 24)
 

@@ -138,7 +138,11 @@ def test_a_whole_run_from_a_table_to_a_report(cli: Any, project: Path):
     metrics = json.loads((run / "metrics.json").read_text())
     assert "accuracy_per_label" not in metrics["task"]
     assert metrics["data"]["test_samples"] == 6
-    answer = cli("explain", run, "--limit", 9)
+    more = ("--set", "evaluation.samples=2", "--set", "evaluation.probe=false", "--seed", 4)
+    assert cli("evaluate", run, *more).code == 0
+    settings = json.loads((run / "metrics.json").read_text())["settings"]
+    assert (settings["samples"], settings["seed"]) == (2, 4)
+    answer = cli("explain", run, "--limit", 9, "--set", "explain.attribution=gradient_x_input")
     assert answer.code == 0, answer.line
     assert answer.out.endswith(f"6 explanations: {run / 'explanations'}\n")
     answer = cli("report", run)
@@ -149,9 +153,14 @@ def test_a_whole_run_from_a_table_to_a_report(cli: Any, project: Path):
     answer = cli("probe", run, "--text", "a [bold]red[/bold] thing", f"--image={picture}")
     assert answer.code == 0, answer.line
     assert answer.out.startswith(("red: ", "green: ", "blue: "))
-    assert "synergy:\n  " in answer.out
-    assert "redundancy:\n  " in answer.out
+    assert "synergy, read on mixture:\n  " in answer.out
+    assert "redundancy, read on mixture:\n  " in answer.out
     assert " × patch (" in answer.out or "patch (" in answer.out
+    inputs = ("--text", "a red thing", "--image", picture)
+    answer = cli("probe", run, "--head", "synergy", *inputs)
+    assert "synergy, read on synergy:\n  " in answer.out
+    assert "redundancy, read on synergy:\n  " in answer.out
+    refused(cli("probe", run, "--head", "sinergy", *inputs), "head 'sinergy'", "'synergy'")
 
 
 def test_an_existing_run_needs_overwrite(cli: Any, project: Path):
@@ -251,6 +260,8 @@ def test_a_folder_that_is_no_run(cli: Any, tmp_path: Path):
 
 def test_an_unknown_split_sample_target_and_modality(cli: Any, tiny_run: Path):
     refused(cli("explain", tiny_run, "--split", "tset"), "unknown split 'tset'", "train, val, test")
+    refused(cli("explain", tiny_run, "--set", "training.epochs=3"), "fixed when", "explain.key")
+    refused(cli("evaluate", tiny_run, "--set", "seed=3"), "--set seed: fixed when the model was")
     refused(cli("explain", tiny_run, "--id", "x"), "--id x: no such sample in split test")
     inputs = ("--text", "a dog", "--image", "gone.png")
     refused(cli("probe", tiny_run, "--target", "dgo", *inputs), "'dgo'", "'dog'")

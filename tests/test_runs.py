@@ -10,20 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from fli2moe import runs
+from fli2moe import demo, runs
 from fli2moe.config import Config
 from fli2moe.data.sample import Dataset
+from fli2moe.demo import demo_config, run_demo
 from fli2moe.errors import InputError, MachineError
 from fli2moe.evaluation import metric_tables
 from fli2moe.explain.store import read_explanations
 from fli2moe.predictor import Predictor
 from fli2moe.runs import (
-    demo_config,
     evaluate_run,
     explain_run,
     probe_sample,
     report_run,
-    run_demo,
     train_run,
 )
 
@@ -220,6 +219,54 @@ def test_explanations_of_samples_that_left_the_data_are_one_line(
         report_run(run)
 
 
+def test_the_seed_is_the_configs_unless_one_is_given(run: Path):
+    text = (run / "config.yaml").read_text()
+    assert "\nseed: 0\n" in text
+    (run / "config.yaml").write_text(text.replace("\nseed: 0\n", "\nseed: 7\n"))
+    explain_run(run, limit=1, budget=60)
+    assert {e.seed for e in read_explanations(run / "explanations")} == {7}
+    explain_run(run, limit=1, budget=60, seed=3)
+    assert {e.seed for e in read_explanations(run / "explanations")} == {3}
+    assert evaluate_run(run)["settings"]["seed"] == 7
+    assert evaluate_run(run, seed=0)["settings"]["seed"] == 0
+
+
+def test_how_to_explain_and_evaluate_can_be_chosen_after_training(run: Path):
+    before = (run / "config.yaml").read_bytes()
+    options = {"explain.baseline": "zero", "explain.budget": 60, "explain.steps": 16}
+    explain_run(run, limit=1, options=options)
+    for explanation in read_explanations(run / "explanations"):
+        assert {
+            f"explain.{k}": explanation.settings[k] for k in ("baseline", "budget", "steps")
+        } == (options)
+    measured = {"evaluation.probe": False, "evaluation.samples": 2, "explain.baseline": "zero"}
+    metrics = evaluate_run(run, options=measured)
+    assert "linear_probe" not in metrics
+    assert metrics["settings"]["samples"] == 2
+    assert metrics["settings"]["explain"]["baseline"] == "zero"
+    assert (run / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("model.hidden", 8, "model.hidden: fixed when the model was trained; expected explain.key"),
+        ("seed", 3, "seed: fixed when the model was trained"),
+        ("explainn.budget", 99, "explainn.budget: no such section; expected explain.key=value or"),
+        ("explain.baselin", "zero", "explain.baselin: unknown key; .*'baseline'"),
+        ("explain.steps", 3, "explain.steps: 3; expected .*16"),
+        ("explain", "zero", "explain: "),
+    ],
+)
+def test_only_known_options_that_do_not_touch_the_model_are_taken(
+    run: Path, key: str, value: object, said: str
+):
+    for call in (evaluate_run, explain_run):
+        with pytest.raises(InputError, match=said) as caught:
+            call(run, options={key: value})
+        assert "\n" not in str(caught.value)
+
+
 def test_a_new_sample_is_probed(run: Path, dataset: Dataset):
     inputs = {m: str(x) for m, x in dataset.test[0].inputs.items()}
     explanation = probe_sample(run, inputs, target="dog", budget=60, seed=0)
@@ -245,7 +292,7 @@ def test_a_small_demo_ends_with_a_report(tmp_path: Path, monkeypatch: pytest.Mon
         data["evaluation"] |= {"samples": 3, "pair_samples": 2, "budget": 200}
         return Config.from_dict(data)
 
-    monkeypatch.setattr(runs, "demo_config", small)
+    monkeypatch.setattr(demo, "demo_config", small)
     stages: list[str] = []
     epochs: list[str] = []
     result = run_demo(

@@ -15,7 +15,8 @@ import typer
 from typer.core import TyperGroup
 
 from fli2moe import __version__
-from fli2moe.errors import FLI2MoEError, InputError, one_line
+from fli2moe.arguments import named, overrides
+from fli2moe.errors import FLI2MoEError, one_line
 
 
 class _Commands(TyperGroup):
@@ -44,7 +45,11 @@ data_app = typer.Typer(help="Look at data before training.", no_args_is_help=Tru
 app.add_typer(data_app, name="data")
 
 RunFolder = Annotated[Path, typer.Argument(help="run folder written by `train`")]
-Seed = Annotated[int, typer.Option(help="seed of everything random", min=0)]
+Seed = Annotated[int | None, typer.Option(min=0, help="in place of the config's seed")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="explain.key=value or evaluation.key=value, for this call only"),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 
 
@@ -67,13 +72,13 @@ def _root(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="run folder")] = Path("runs/demo"),
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(min=0, help="seed of everything random")] = 0,
     train_samples: Annotated[int, typer.Option(min=64, help="training samples")] = 5000,
     samples: Annotated[int, typer.Option(min=1, help="test samples in the report")] = 12,
 ) -> None:
     """Make data with planted truth, train, explain, and write a report: minutes on two cores."""
+    from fli2moe.demo import run_demo
     from fli2moe.evaluation import metric_tables
-    from fli2moe.runs import run_demo
     from fli2moe.terminal import Terminal
 
     held_out = max(16, train_samples // 10)
@@ -97,7 +102,7 @@ def demo(
 def train(
     config: Annotated[Path, typer.Argument(help="YAML configuration")],
     out: Annotated[Path, typer.Option(help="run folder to write")],
-    seed: Annotated[int | None, typer.Option(min=0, help="in place of the config's seed")] = None,
+    seed: Seed = None,
     override: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value, over the config")
     ] = None,
@@ -108,7 +113,7 @@ def train(
     from fli2moe.runs import train_run
     from fli2moe.terminal import Terminal
 
-    values = _overrides(override or [])
+    values = overrides(override or [])
     if seed is not None:
         values["seed"] = seed
     settings = Config.from_yaml(config, overrides=values)
@@ -129,15 +134,19 @@ def evaluate(
     against: Annotated[
         list[Path] | None, typer.Option(help="another run on the same data, shown beside")
     ] = None,
-    seed: Seed = 0,
+    seed: Seed = None,
+    override: Settings = None,
 ) -> None:
     """Measure a trained model on its test split; writes metrics.json."""
     from fli2moe.evaluation import metric_tables
     from fli2moe.runs import evaluate_run
     from fli2moe.terminal import Terminal
 
+    options = overrides(override or [])
     with Terminal() as terminal:
-        metrics = evaluate_run(run, against=against or [], seed=seed, progress=terminal.step)
+        metrics = evaluate_run(
+            run, against=against or [], options=options, seed=seed, progress=terminal.step
+        )
         terminal.tables(metric_tables(metrics))
         terminal.say(f"metrics: {run / 'metrics.json'}")
 
@@ -151,12 +160,14 @@ def explain(
     budget: Annotated[
         int | None, typer.Option(min=1, help="model evaluations per sample and target")
     ] = None,
-    seed: Seed = 0,
+    seed: Seed = None,
+    override: Settings = None,
 ) -> None:
     """Explain samples: attribution, synergy and redundancy pairs, for every predicted label."""
     from fli2moe.runs import explain_run
     from fli2moe.terminal import Terminal
 
+    options = overrides(override or [])
     with Terminal() as terminal:
         count = explain_run(
             run,
@@ -164,6 +175,7 @@ def explain(
             limit=limit,
             ids=sample or [],
             budget=budget,
+            options=options,
             seed=seed,
             progress=terminal.step,
         )
@@ -187,21 +199,25 @@ def probe(
     run: RunFolder,
     target: Annotated[str | None, typer.Option(help="class; the predicted one")] = None,
     budget: Annotated[int | None, typer.Option(min=1, help="model evaluations")] = None,
+    head: Annotated[
+        str | None, typer.Option(help="whose pairs: an expert's; the mixture's by default")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="pairs to show")] = 5,
-    seed: Seed = 0,
+    seed: Seed = None,
 ) -> None:
     """Explain one new sample; give each modality by name: --text "..." --image poster.jpg."""
     from fli2moe.runs import probe_sample
     from fli2moe.terminal import Terminal
 
-    inputs = _named(context.args)
-    explanation = probe_sample(run, inputs, target=target, budget=budget, seed=seed)
+    inputs = named(context.args)
+    explanation = probe_sample(run, inputs, target=target, budget=budget, head=head, seed=seed)
+    head = head or explanation.heads[0]
     with Terminal() as terminal:
         probability = explanation.probabilities[explanation.class_index]
         terminal.say(f"{explanation.target}: probability {probability:.3f}")
         for kind in explanation.pairs:
-            terminal.say(f"{kind}:")
-            for pair in explanation.top_pairs(kind, top):
+            terminal.say(f"{kind}, read on {head}:")
+            for pair in explanation.top_pairs(kind, top, head):
                 terminal.say(f"  {pair}")
         for note in explanation.notes:
             terminal.say(f"note: {note}")
@@ -257,35 +273,3 @@ def _fail(line: str, code: int) -> NoReturn:
         traceback.print_exc()
     typer.echo(f"fli2moe: {one_line(line)}", err=True)
     sys.exit(code)
-
-
-def _overrides(items: list[str]) -> dict[str, Any]:
-    import yaml
-
-    values: dict[str, Any] = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise InputError(f"--set {item}", "no =", "section.key=value")
-        try:
-            values[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {item}", str(error), "a YAML value") from None
-    return values
-
-
-def _named(arguments: list[str]) -> dict[str, str]:
-    """Turns ['--text', 'a dog', '--image=x.png'] into {'text': 'a dog', 'image': 'x.png'}."""
-    values: dict[str, str] = {}
-    rest = list(arguments)
-    while rest:
-        name = rest.pop(0)
-        if not name.startswith("--") or len(name) < 3:
-            raise InputError("probe", f"unexpected {name!r}", "--MODALITY VALUE")
-        key, equals, value = name[2:].partition("=")
-        if not equals:
-            if not rest:
-                raise InputError("probe", f"no value after {name}", "--MODALITY VALUE")
-            value = rest.pop(0)
-        values[key] = value
-    return values

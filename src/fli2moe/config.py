@@ -39,6 +39,10 @@ __all__ = [
 ]
 
 
+AFTER_TRAINING = ("explain", "evaluation")
+"""The sections that may differ from call to call: the model does not depend on them."""
+
+
 class Config(Strict):
     """Everything a run needs."""
 
@@ -96,6 +100,24 @@ class Config(Strict):
         for key, value in (overrides or {}).items():
             data = _put(data, key.split("."), value, key)
         return Config.from_dict(data, where=str(path)).resolved(path.parent)
+
+    def after_training(self, options: Mapping[str, Any]) -> Config:
+        """Returns the configuration with other options of how it is explained and evaluated.
+
+        Args:
+            options: {"explain.steps": 64, ...}.
+
+        Raises:
+            InputError: when one is unknown or not valid, or was fixed when the model was trained.
+        """
+        data: dict[str, Any] = self.model_dump(mode="json")
+        for key, value in options.items():
+            if key.partition(".")[0] not in AFTER_TRAINING:
+                expected = " or ".join(f"{section}.key=value" for section in AFTER_TRAINING)
+                found = "fixed when the model was trained" if key.partition(".")[0] in data else ""
+                raise InputError(f"--set {key}", found or "no such section", expected)
+            data = _put(data, key.split("."), value, key)
+        return Config.from_dict(data, where="--set")
 
     def resolved(self, folder: Path) -> Config:
         """Returns the configuration with relative paths made absolute from `folder`.

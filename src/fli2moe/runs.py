@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,12 @@ from fli2moe import report
 from fli2moe.config import Config
 from fli2moe.data.load import load_dataset
 from fli2moe.data.sample import Sample
-from fli2moe.data.shapes import write_shapes
-from fli2moe.errors import InputError
+from fli2moe.errors import InputError, unknown_name
 from fli2moe.evaluation import evaluate, metric_tables
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.store import read_explanations, write_explanations
 from fli2moe.features import Features, Progress, default_cache, encode_samples
-from fli2moe.files import check_writable, read_json, write_json
+from fli2moe.files import check_writable, read_json
 from fli2moe.predictor import Predictor
 from fli2moe.run_folder import run_config
 
@@ -27,17 +25,6 @@ logger = logging.getLogger(__name__)
 
 EpochProgress = Callable[[str, Mapping[str, float]], None]
 """Called with (run name, row of the history) after each epoch."""
-
-DEMO_SIZES = (5000, 500, 500)
-
-
-@dataclass(frozen=True)
-class DemoResult:
-    """What the demo made: the metrics, the report, and the seconds of each stage."""
-
-    metrics: Mapping[str, Any]
-    report: Path
-    seconds: Mapping[str, float]
 
 
 def train_run(
@@ -76,7 +63,8 @@ def evaluate_run(
     run: Path,
     *,
     against: Sequence[Path] = (),
-    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    seed: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measures the run's model on its test split and writes `metrics.json`.
@@ -85,13 +73,15 @@ def evaluate_run(
         run: the run folder.
         against: other runs on the same data, each shown by its folder's name, with as many parents
             as tell it from the others and from the model.
-        seed: of every choice of samples and every estimate.
+        options: {`explain.key` or `evaluation.key`: value} over the run's config, for this call.
+        seed: of every choice of samples and every estimate; the config's by default.
         progress: called with (stage, done, total).
 
     Raises:
-        InputError: when a run is given twice, is `run` itself, or was trained on other data.
+        InputError: when a run is given twice, is `run` itself, or was trained on other data; when
+            an option is unknown or was fixed in training.
     """
-    predictor = Predictor.load(run)
+    predictor = _load(run, options)
     names = _names(run, against, predictor.config.model.name)
     others = {name: Predictor.load(path) for name, path in names.items()}
     for name, other in others.items():
@@ -103,7 +93,7 @@ def evaluate_run(
         cache=default_cache(run),
         out=run,
         against=others,
-        seed=seed,
+        seed=predictor.config.seed if seed is None else seed,
         progress=progress,
     )
 
@@ -115,18 +105,22 @@ def explain_run(
     limit: int | None = None,
     ids: Sequence[str] = (),
     budget: int | None = None,
-    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    seed: int | None = None,
     progress: Progress | None = None,
 ) -> int:
     """Explains samples of a split (every predicted label) into `run/explanations`.
+
+    `options` and `seed` are as in `evaluate_run`.
 
     Returns:
         the number of explanations.
 
     Raises:
-        InputError: for an unknown split or id, no sample at all, or too small a budget.
+        InputError: for an unknown split, id or option, no sample at all, or too small a budget.
     """
-    predictor = Predictor.load(run)
+    predictor = _load(run, options)
+    seed = predictor.config.seed if seed is None else seed
     samples = load_dataset(predictor.config.data).split(split)
     if ids:
         by_id = {s.id: s for s in samples}
@@ -164,69 +158,26 @@ def report_run(run: Path, out: Path | None = None) -> Path:
     )
 
 
-def run_demo(
-    out: Path,
-    *,
-    seed: int = 0,
-    sizes: tuple[int, int, int] = DEMO_SIZES,
-    samples: int = 12,
-    progress: Progress | None = None,
-    progress_epoch: EpochProgress | None = None,
-) -> DemoResult:
-    """Makes data with planted truth, trains the mixture and the dense baseline, explains, reports.
-
-    Args:
-        out: run folder; the data go to `out/data`, the baseline to `<out>-dense`.
-        seed: of the data and everything after it.
-        sizes: number of training, validation and test samples.
-        samples: test samples in the report.
-        progress: called while encoding, evaluating and explaining.
-        progress_epoch: called after each epoch.
-    """
-    seconds: dict[str, float] = {}
-    clock = time.perf_counter()
-
-    def lap(stage: str) -> None:
-        nonlocal clock
-        seconds[stage] = round(time.perf_counter() - clock, 1)
-        clock = time.perf_counter()
-
-    manifest = write_shapes(out / "data", sizes=sizes, seed=seed)
-    lap("data")
-    config = demo_config(manifest, seed)
-    baseline = out.with_name(f"{out.name}-dense")  # beside `out`, so that it shares the cache
-    train_run(config, out, overwrite=True, progress=progress, progress_epoch=progress_epoch)
-    lap("train fli2moe")
-    dense = config.model_copy(update={"model": config.model.model_copy(update={"name": "dense"})})
-    train_run(dense, baseline, overwrite=True, progress=progress, progress_epoch=progress_epoch)
-    lap("train dense")
-    metrics = evaluate_run(out, against=[baseline], seed=seed, progress=progress)
-    lap("evaluate")
-    explain_run(out, limit=samples, seed=seed, progress=progress)
-    lap("explain")
-    page = report_run(out)
-    lap("report")
-    write_json(out / "demo.json", {"seconds": seconds, "sizes": list(sizes), "seed": seed})
-    return DemoResult(metrics, page, seconds)
-
-
-def demo_config(manifest: Path, seed: int = 0) -> Config:
-    """Returns the demo's configuration over a manifest that `write_shapes` wrote."""
-    modalities = {
-        "text": {"encoder": "builtin:words"},
-        "image": {"encoder": "builtin:patches"},
-    }
-    data = {"path": str(manifest.resolve()), "labels": "multilabel", "modalities": modalities}
-    return Config.from_dict({"preset": "demo", "seed": seed, "data": data}, where="demo")
-
-
 def probe_sample(
-    run: Path, inputs: Mapping[str, str], *, target: str | None, budget: int | None, seed: int
+    run: Path,
+    inputs: Mapping[str, str],
+    *,
+    target: str | None = None,
+    budget: int | None = None,
+    head: str | None = None,
+    seed: int | None = None,
 ) -> Explanation:
-    """Explains one new sample given as raw inputs."""
-    return Predictor.load(run).explain(
-        dict(inputs), target, sample_id="probe", budget=budget, seed=seed
-    )
+    """Explains one new sample given as raw inputs; a `head` that is asked for must be there."""
+    predictor = Predictor.load(run)
+    if head not in (None, *predictor.model.heads):
+        raise unknown_name("probe", "head", str(head), predictor.model.heads)
+    seed = predictor.config.seed if seed is None else seed
+    return predictor.explain(dict(inputs), target, sample_id="probe", budget=budget, seed=seed)
+
+
+def _load(run: Path, options: Mapping[str, Any] | None) -> Predictor:
+    predictor = Predictor.load(run)
+    return replace(predictor, config=predictor.config.after_training(options or {}))
 
 
 def _tables(metrics: Path) -> dict[str, Any] | None:
