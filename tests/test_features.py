@@ -110,6 +110,23 @@ def test_rows_read_are_the_encoders_output(tmp_path: Path, words: Counting):
         features.batch([])
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="Linux counts memory there")
+def test_reading_maps_the_shards_instead_of_keeping_copies(tmp_path: Path):
+    def own_bytes() -> int:  # memory that is not backed by a file
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (line,) = (line for line in lines if line.startswith("RssAnon:"))
+        return int(line.split()[1]) * 1024
+
+    texts = [f"{k} " * 250 for k in range(200)]  # 4 bytes each of 250 x 512 features: 100 MB
+    written = encode_samples(samples_of(texts), {"text": BuiltinWords(width=512)}, tmp_path)
+    size = sum(path.stat().st_size for path in tmp_path.rglob("*.safetensors"))
+    assert size > 100_000_000
+    before = own_bytes()
+    total = sum(float(written.batch([i])["text"].features.sum()) for i in range(200))
+    assert total != 0
+    assert own_bytes() - before < size / 4
+
+
 def test_empty_texts_alone_still_have_a_sequence(tmp_path: Path, words: Counting):
     features = encode_samples(samples_of(["", " "]), {"text": words}, tmp_path)
     batch = features.batch([0, 1])["text"]

@@ -3,6 +3,9 @@
 One folder per encoder, named by the encoder's fingerprint, holds shards of up to 256 rows. A row's
 key is the digest of its raw content, so a row that changed is encoded again and one that did not is
 never, whatever its id. A shard counts only with its sidecar, which is written last.
+
+Shards are memory-mapped: the system drops their pages when memory is short, so features may be
+larger than memory.
 """
 
 from __future__ import annotations
@@ -154,7 +157,7 @@ class FeatureCache:
             expected = self._digests[name]
             if not path.is_file() or file_digest(path) != expected:
                 raise InputError(str(path), "missing or damaged", f"sha256 {expected[:12]}", AGAIN)
-            self._shards[name] = load_file(path)
+            self._shards[name] = load_file(path)  # a map of the file, not a copy of it
         return self._shards[name]
 
 
