@@ -7,8 +7,11 @@ from typing import Any
 from fli2moe.evaluation.split import TestSplit
 from fli2moe.evaluation.statistics import mean_and_error, mean_of
 from fli2moe.explain.probes import interaction_share
+from fli2moe.explain.probes.share import LEAST_MASKS
 from fli2moe.features import Progress
 from fli2moe.predictor import Predictor
+
+LEAST_EVALUATIONS = 2 * LEAST_MASKS
 
 
 def interaction_shares(
@@ -17,10 +20,10 @@ def interaction_shares(
     """Returns {head: mean share of the variance of v(S) that interactions explain, with its error}.
 
     Coalitions hold each player with probability 1/2. Every target of a sample (see `TestSplit`) is
-    measured by itself; the mean over a sample's targets is its value, so that the error is over
-    samples, which `n` counts. For multi-label, `per_label` holds {label: {head: the same over the
-    samples with that target}}. Left out are a sample with fewer than two players and a target whose
-    score never varies.
+    measured by itself, with an equal part of the budget (16 evaluations at least); the mean over a
+    sample's targets is its value, so that the error is over samples, which `n` counts. For
+    multi-label, `per_label` holds {label: {head: the same over the samples with that target}}. Left
+    out are a sample with fewer than two players and a target whose score never varies.
     """
     options, task, heads = predictor.config.evaluation, predictor.task, predictor.model.heads
     chosen = test.choose(range(len(test.samples)), options.pair_samples, seed)
@@ -53,7 +56,7 @@ def _of_sample(
     players = predictor.players(inputs, tokens)
     if len(players) < 2:
         return {}
-    budget = predictor.config.evaluation.budget
+    budget = max(predictor.config.evaluation.budget // len(test.targets[i]), LEAST_EVALUATIONS)
     found = {}
     for label in [predictor.task.classes[c] for c in test.targets[i]]:
         game = predictor.game(inputs, label, tokens=tokens, players=players)
