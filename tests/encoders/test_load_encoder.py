@@ -259,7 +259,7 @@ def test_broken_folders_are_one_line(copy: Callable[[str], Path], tmp_path: Path
     edit_json(folder / "config.json", vocab_size=50)
     assert "weights of another shape" in message()
     (folder / "config.json").write_text("{")
-    assert "config.json is not JSON" in message()
+    assert "config.json: not readable" in message()
     (folder / "config.json").write_text("[]")
     assert "config.json is not a JSON object" in message()
     (folder / "config.json").write_text('{"model_type": "nobody"}')

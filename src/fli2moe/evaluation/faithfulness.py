@@ -13,6 +13,7 @@ from fli2moe.evaluation.split import TestSplit
 from fli2moe.evaluation.statistics import mean_and_error
 from fli2moe.explain.attribution import attribute
 from fli2moe.explain.faithfulness import PERCENTS, FaithfulnessCurve, top_k_curve
+from fli2moe.explain.players import sum_tokens
 from fli2moe.features import Progress
 from fli2moe.predictor import Predictor
 from fli2moe.tokens import Player
@@ -78,7 +79,8 @@ def faithfulness(
 
 def player_sums(players: Sequence[Player], scores: Mapping[str, Tensor]) -> NDArray[np.float64]:
     """Returns (P,) the sum of each player's token scores, from {modality: (1, T)}."""
-    return np.array([float(scores[p.modality][0, list(p.tokens)].sum()) for p in players])
+    values = {(m, t): value for m, x in scores.items() for t, value in enumerate(x[0].tolist())}
+    return np.array(sum_tokens(players, values))
 
 
 def _summary(curves: Sequence[FaithfulnessCurve], chosen: int) -> dict[str, Any]:

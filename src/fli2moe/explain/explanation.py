@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fli2moe.errors import InputError, closest, unknown_name
+from fli2moe.explain.players import sum_tokens
 from fli2moe.explain.scores import Pair, PairScores
 from fli2moe.tokens import Player
 
@@ -109,7 +110,7 @@ class Explanation:
         Raises:
             InputError: when `head` is unknown.
         """
-        return self._sums(self.players, head)
+        return self.scores_of(self.players, head)
 
     def part_scores(self, head: str) -> tuple[float, ...]:
         """Returns the attribution of each part, or of each player where there are no parts.
@@ -117,17 +118,22 @@ class Explanation:
         Raises:
             InputError: when `head` is unknown.
         """
-        return self._sums(self.parts or self.players, head)
+        return self.scores_of(self.parts or self.players, head)
 
-    def _sums(self, players: tuple[Player, ...], head: str) -> tuple[float, ...]:
+    def scores_of(self, players: Sequence[Player], head: str) -> tuple[float, ...]:
+        """Returns the attribution of any players: the sum over tokens, NaN where one has none.
+
+        Raises:
+            InputError: when `head` is unknown.
+        """
         if head not in self.heads:
             raise unknown_name("Explanation", "head", head, self.heads)
         values = {
             (modality, token): score
             for modality, table in self.token_scores.items()
-            for token, score in zip(table.tokens, table.scores[head], strict=True)
+            for token, score in zip(table.tokens, table.scores.get(head, ()), strict=False)
         }
-        return tuple(sum(values[p.modality, t] for t in p.tokens) for p in players)
+        return sum_tokens(players, values)
 
     def to_json(self) -> str:
         """Returns one JSON document; floats round-trip exactly."""

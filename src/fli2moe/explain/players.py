@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -20,6 +21,20 @@ def cross_modal_pairs(players: Sequence[Player]) -> NDArray[np.int64]:
     first, second = np.triu_indices(len(players), k=1)
     cross = modalities[first] != modalities[second]
     return np.stack([first[cross], second[cross]], axis=1).astype(np.int64)
+
+
+def sum_tokens(
+    players: Sequence[Player], scores: Mapping[tuple[str, int], float]
+) -> tuple[float, ...]:
+    """Returns each player's sum over its tokens; NaN where one of them has no score.
+
+    Args:
+        players: the players.
+        scores: {(modality, position of the token): score}.
+    """
+    return tuple(
+        sum((scores.get((p.modality, token), math.nan) for token in p.tokens), 0.0) for p in players
+    )
 
 
 def join_players(players: Sequence[Player]) -> Player:

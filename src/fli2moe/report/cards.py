@@ -147,7 +147,10 @@ def _view(
         "drawings": [
             _drawing(m, kinds[m], explanation, layout, places.cause_spans(causes, m)) for m in names
         ],
-        "scores": {h: _scores(explanation, layout.parts, h) for h in explanation.heads},
+        "scores": {
+            head: [_number(score) for score in explanation.scores_of(layout.parts, head)]
+            for head in explanation.heads
+        },
         "pairs": pair_tables(explanation, causes),
         "truth": [_truth(c, players, explanation, kinds) for c in causes],
         "notes": list(explanation.notes),
@@ -200,16 +203,6 @@ def _bars(explanation: Explanation, labels: Sequence[str], task: Task) -> list[l
     known = set(labels) if task.labelled else set()
     return [[n, _number(p), int(i == explanation.class_index), int(n in known)]
             for i, (n, p) in shown]  # fmt: skip
-
-
-def _scores(explanation: Explanation, parts: Sequence[Player], head: str) -> list[float | None]:
-    """Returns each part's attribution: the sum over its tokens, None where one is missing."""
-    values = {
-        (modality, token): score
-        for modality, table in explanation.token_scores.items()
-        for token, score in zip(table.tokens, table.scores.get(head, ()), strict=False)
-    }
-    return [_number(sum(values.get((p.modality, t), math.nan) for t in p.tokens)) for p in parts]
 
 
 def _truth(

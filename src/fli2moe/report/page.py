@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from fli2moe import __version__
 from fli2moe.data.sample import Sample
 from fli2moe.errors import InputError
 from fli2moe.explain.explanation import Explanation
+from fli2moe.files import complete_file
 from fli2moe.report.cards import card, task_of
 from fli2moe.report.pictures import LONGEST_SIDE
 from fli2moe.report.tables import Table, tables
@@ -52,13 +51,16 @@ def write(
     Raises:
         InputError: when there is no explanation, when one lacks its sample, or when the folder of
             `path` does not exist.
+        MachineError: when the page cannot be written.
     """
     path = Path(path)
     if not path.parent.is_dir():
         where = f"report {path.name}"
         raise InputError(where, "its folder does not exist", "an existing folder", "make it first")
     html = render(explanations, samples, title=title, about=about, metrics=metrics)
-    _replace(path, html.encode("utf-8", "replace"))  # a lone surrogate becomes a question mark
+    with complete_file(path) as temporary:
+        # a lone surrogate becomes a question mark
+        temporary.write_bytes(html.encode("utf-8", "replace"))
     return path
 
 
@@ -135,29 +137,3 @@ def _safe_json(value: Any) -> Markup:
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", dir=path.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes a private file, a report is to be read
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
