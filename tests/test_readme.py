@@ -38,7 +38,7 @@ def test_the_library_example_trains_explains_and_reports(tmp_path: Path):
 
 def test_the_probe_of_a_plain_function_prints_what_the_readme_says(tmp_path: Path):
     printed = _run(PYTHON[1], tmp_path)
-    assert "text[1] × image[3]: +2.00 ± 0.00" in printed
+    assert "text[1] × image[3]: +2.00 (exact)" in printed
 
 
 @pytest.mark.parametrize("line", COMMANDS)

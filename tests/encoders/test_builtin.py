@@ -111,3 +111,28 @@ def test_an_unreadable_picture_is_named(tmp_path: Path):
     with pytest.raises(InputError, match=r"broken\.png"):
         BuiltinPatches().encode([path])
     assert BuiltinPatches().unseen("any.png") == ()
+
+
+@pytest.mark.parametrize("size", [(2000, 1500), (5000, 1), (1, 5000), (640, 480), (300, 4000)])
+def test_a_large_picture_is_shrunk_to_a_bounded_number_of_patches_that_tile_it(
+    size: tuple[int, int],
+):
+    tokens = BuiltinPatches(width=8, max_tokens=64).encode([noise(*size)])
+    boxes = tokens.spans[0]
+    assert 1 <= len(boxes) <= 64
+    assert float(boxes[:, 0].min()) == float(boxes[:, 1].min()) == 0
+    assert boxes[:, 2].max().item() == pytest.approx(size[0])
+    assert boxes[:, 3].max().item() == pytest.approx(size[1])
+    area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sum().item()
+    assert area == pytest.approx(size[0] * size[1], rel=1e-4)
+
+
+def test_the_box_of_a_shrunk_picture_is_where_its_patch_was():
+    encoder = BuiltinPatches(width=8, max_tokens=64)
+    raw = Image.new("RGB", (1024, 768), "white")
+    before = encoder.encode([raw])
+    target = len(before.spans[0]) // 2
+    x0, y0, x1, y1 = (round(v) for v in before.spans[0, target].tolist())
+    raw.paste("black", (x0 + 2, y0 + 2, x1 - 2, y1 - 2))
+    changed = (encoder.encode([raw]).features - before.features).abs().sum(-1)[0]
+    assert changed.nonzero()[:, 0].tolist() == [target]

@@ -59,7 +59,7 @@ class LabelBook:
             return None
         if len(labels) > 1 and self._given is False:
             found = f"{len(labels)} labels {shown(cell)}"
-            faults(self.column, found, "one label", "keep one, or set multilabel to true")
+            faults(self.column, found, "one label", "keep one, or set data.labels: multilabel")
             return None
         self._several |= len(labels) > 1
         for label in labels:
@@ -76,7 +76,7 @@ class LabelBook:
         return ()
 
     def _report_unlabelled(self, faults: RowFaults) -> None:
-        remedy = "add the label; rows may go without one only where multilabel is true"
+        remedy = "add the label; only multi-label data (data.labels: multilabel) may go without"
         faults(self.column, "no label", "one label", remedy)
 
     def _accept(self, label: str, labels: tuple[str, ...], faults: RowFaults) -> bool:

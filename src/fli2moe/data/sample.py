@@ -93,3 +93,8 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(self.split(name))}" for name in SPLITS)
+        kinds = ", ".join(f"{name} ({kind})" for name, kind in self.modalities.items())
+        return f"Dataset({self.source}: {sizes}; {kinds}; {len(self.classes)} classes)"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from fli2moe.encoders.digests import fingerprint_of, identity_of
@@ -78,19 +79,23 @@ class BuiltinWords:
 
 
 class BuiltinPatches:
-    """Raw pixel patches of the picture as it is, through a fixed random projection.
+    """Raw pixel patches of the picture, through a fixed random projection.
 
     Args:
         patch: side of a square patch in pixels; a picture whose sides are no multiple is padded
             with its edge pixels.
         width: D.
         seed: of the projection.
+        max_tokens: a picture of more patches is shrunk, its shape kept, until it has no more; boxes
+            are those of the raw picture.
     """
 
     kind = "image"
 
-    def __init__(self, patch: int = 16, width: int = 64, seed: int = 0) -> None:
-        self.patch, self.width, self.seed = patch, width, seed
+    def __init__(
+        self, patch: int = 16, width: int = 64, seed: int = 0, max_tokens: int = 256
+    ) -> None:
+        self.patch, self.width, self.seed, self.max_tokens = patch, width, seed, max_tokens
         random = np.random.default_rng(seed)
         matrix = random.standard_normal((3 * patch * patch, width)) / np.sqrt(3 * patch * patch)
         self._projection = torch.from_numpy(matrix.astype(np.float32))
@@ -99,7 +104,8 @@ class BuiltinPatches:
     def identity(self) -> str:
         """Digest of the options; the projection follows from them."""
         options = {"patch": self.patch, "width": self.width, "seed": self.seed}
-        return identity_of({"class": "builtin:patches/1", **options})
+        options["max_tokens"] = self.max_tokens
+        return identity_of({"class": "builtin:patches/2", **options})
 
     @property
     def fingerprint(self) -> str:
@@ -123,16 +129,35 @@ class BuiltinPatches:
         """Returns nothing: every pixel lies in a patch."""
         return ()
 
+    def _grid(self, width: int, height: int) -> tuple[int, int]:
+        """Returns (columns, rows) of patches of a picture, at most `max_tokens` in all."""
+        columns, rows = -(-width // self.patch), -(-height // self.patch)
+        if columns * rows <= self.max_tokens:
+            return columns, rows
+        scale = (self.max_tokens / (columns * rows)) ** 0.5
+        columns = max(1, min(int(columns * scale), self.max_tokens))
+        return columns, max(1, min(int(rows * scale), self.max_tokens // columns))
+
     def _cut(self, source: Any) -> tuple[Tensor, Tensor]:
         """Returns the patches of one picture (T, 3 patch²) and their boxes (T, 4)."""
-        pixels = np.asarray(open_picture(source), dtype=np.float32) / 127.5 - 1.0
-        height, width = pixels.shape[:2]
+        picture = open_picture(source)
+        width, height = picture.size
         p = self.patch
-        pixels = np.pad(pixels, ((0, -height % p), (0, -width % p), (0, 0)), mode="edge")
-        rows, columns = pixels.shape[0] // p, pixels.shape[1] // p
+        columns, rows = self._grid(width, height)
+        if (columns, rows) != (-(-width // p), -(-height // p)):
+            picture = picture.resize((columns * p, rows * p), Image.Resampling.BOX)
+        pixels = np.asarray(picture, dtype=np.float32) / 127.5 - 1.0  # (height, width, 3)
+        across, down = width / pixels.shape[1], height / pixels.shape[0]  # raw pixels per pixel
+        padding = ((0, -pixels.shape[0] % p), (0, -pixels.shape[1] % p), (0, 0))
+        pixels = np.pad(pixels, padding, mode="edge")
         patches = pixels.reshape(rows, p, columns, p, 3).transpose(0, 2, 1, 3, 4)
         boxes = [
-            (c * p, r * p, min((c + 1) * p, width), min((r + 1) * p, height))
+            (
+                c * p * across,
+                r * p * down,
+                min((c + 1) * p * across, width),
+                min((r + 1) * p * down, height),
+            )
             for r in range(rows)
             for c in range(columns)
         ]

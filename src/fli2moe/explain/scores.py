@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 INDICES = ("SII", "redundancy_gap")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Pair:
     """One scored pair, with its players resolved; prints as `red × patch (96, 32)-...: +1.84`.
 
@@ -36,11 +36,22 @@ class Pair:
     audited: bool = False
 
     def __str__(self) -> str:
-        error = "" if np.isnan(self.standard_error) else f" ± {self.standard_error:.2f}"
-        return f"{self.first} × {self.second}: {self.value:+.2f}{error}"
+        error = "" if np.isnan(self.standard_error) else f" ± {self.standard_error:.2g}"
+        if self.standard_error == 0:
+            error = " (exact)"
+        return f"{self._names()}: {_shown(self.value, self.standard_error)}{error}"
+
+    def __repr__(self) -> str:
+        return f"Pair({self})"
+
+    def _names(self) -> str:
+        players = (self.first, self.second)
+        if all(len(p.spans[0]) == 4 if p.spans else False for p in players):
+            return " × ".join(f"{p.modality} {p}" for p in players)  # two pictures: say which
+        return f"{self.first} × {self.second}"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PairScores:
     """Scores of pairs under one or several heads. A pair that was never sampled has no row.
 
@@ -79,6 +90,12 @@ class PairScores:
 
     def __len__(self) -> int:
         return len(self.head)
+
+    def __repr__(self) -> str:
+        method = self.settings.get("method", "unknown method")
+        heads = ", ".join(self.heads) or "no head"
+        size = f"{len(self)} rows of {len(self.players)} players"
+        return f"PairScores({self.index}, {size}; {heads}; {method})"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, PairScores):
@@ -210,6 +227,13 @@ class Interactions:
 
     sii: PairScores
     redundancy: PairScores
+
+
+def _shown(value: float, error: float) -> str:
+    """Two decimals, or as many as the error has to say."""
+    finest = min(abs(value) or 1.0, error if error > 0 else 1.0)
+    decimals = 2 if finest >= 0.01 else min(6, 1 - int(np.floor(np.log10(finest))))
+    return f"{value:+.{decimals}f}"
 
 
 def _numbers(column: NDArray[np.float64]) -> list[float | None]:
