@@ -192,6 +192,21 @@ def test_a_gate_that_never_opens_keeps_losses_and_masking_off(
     assert "the gate never opened" in caplog.text
 
 
+def test_the_configs_device_trains(
+    make_config: MakeConfig, dataset: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[str] = []
+
+    def found(name: str) -> torch.device:
+        asked.append(name)
+        return torch.device("cpu")
+
+    monkeypatch.setattr(training, "find_device", found)
+    config = make_config(device="cpu", training={"epochs": 1})
+    assert fit(config, dataset, cache=cache).device == torch.device("cpu")
+    assert asked == ["cpu", "cpu"]  # the trainer's, and the predictor's
+
+
 def test_an_open_gate_brings_losses_masking_and_decay(
     make_config: MakeConfig, dataset: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -18,6 +18,7 @@ from torch import Tensor
 from fli2moe.batches import Batch, Batches, EncodedSplit, encode_split
 from fli2moe.config import Config
 from fli2moe.data.sample import Dataset
+from fli2moe.devices import find_device
 from fli2moe.errors import InputError
 from fli2moe.features import Progress, default_cache
 from fli2moe.files import write_json, write_tensors
@@ -251,7 +252,8 @@ def _fit(
                 model.standardise(m, s.mean, s.deviation)
         history, gate = _train(config, model, task, train, val, means, folder, progress_epoch)
     model.load_state_dict(history.best)
-    predictor = Predictor(config, task, model.eval(), encoders, means)
+    model.eval().to(find_device(config.device))
+    predictor = Predictor(config, task, model, encoders, means)
     if folder is not None:
         predictor.save(folder)
         summary = {
@@ -284,7 +286,7 @@ def _train(
     history = History(options)
     trainer = lightning.Trainer(
         max_epochs=options.epochs,
-        accelerator="auto",
+        accelerator=find_device(config.device).type,
         devices=1,
         precision=options.precision,
         gradient_clip_val=options.clip,
