@@ -262,8 +262,8 @@ def test_an_option_that_was_set_and_does_nothing_is_an_error(make_config: MakeCo
     assert line.startswith("data.modalities.text.pool: 2; expected an option of builtin:words (")
     assert "max_tokens, width" in line
     assert line.endswith("remove it")
-    with pytest.raises(InputError, match=r"image\.max_tokens: 9; .*\(patch, width\)"):
-        load_encoders(modality(make_config, "image", max_tokens=9))
+    with pytest.raises(InputError, match=r"image\.pool: 9; .*\(max_tokens, patch, width\)"):
+        load_encoders(modality(make_config, "image", pool=9))
 
 
 def test_options_reach_the_encoder_and_defaults_stay_silent(make_config: MakeConfig):
