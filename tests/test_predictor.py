@@ -466,3 +466,9 @@ def test_the_explanation_of_a_positive_names_the_planted_pair(
         found = {m: tuple(map(float, p.spans[0])) for m, p in players.items()}
         named += found == {m: tuple(map(float, spans[0])) for m, spans in cause.spans.items()}
     assert named >= 3
+
+
+def test_inputs_that_are_no_mapping_are_one_line(predictor: Predictor, dataset: Dataset):
+    for wrong in (dataset.test[0], "a red dog", [dataset.test[0].inputs]):
+        with pytest.raises(InputError, match=r"input 0: a \w+; expected \{'text': \.\.\."):
+            predictor(wrong)

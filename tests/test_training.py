@@ -425,3 +425,28 @@ def test_ctrl_c_passes_through_lightning(
 def test_another_exit_stays_what_it_is():
     with pytest.raises(SystemExit, match="7"), interruptible():
         raise SystemExit(7)
+
+
+def test_a_trained_model_is_not_overwritten_unasked(
+    make_config: MakeConfig, dataset: Dataset, tmp_path: Path
+):
+    config = make_config()
+    fit(config, dataset, tmp_path / "run", cache=tmp_path / "cache")
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    again = config.model_copy(update={"seed": 7})
+    with pytest.raises(
+        InputError, match=r"holds a trained model; expected a new folder.*overwrite"
+    ):
+        fit(again, dataset, tmp_path / "run", cache=tmp_path / "cache")
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+    fit(again, dataset, tmp_path / "run", cache=tmp_path / "cache", overwrite=True)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() != before
+
+
+def test_the_names_of_pictures_are_not_read_as_text(make_config: MakeConfig, dataset: Dataset):
+    pictures = {s.id: s.inputs["image"] for s in dataset.samples}
+    samples = tuple(
+        replace(s, inputs={**s.inputs, "text": str(pictures[s.id])}) for s in dataset.samples
+    )
+    with pytest.raises(InputError, match=r"data\.modalities\.text: paths of pictures.*reads text"):
+        fit(make_config(), replace(dataset, samples=samples))

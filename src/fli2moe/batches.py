@@ -9,8 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fli2moe.data.sample import Sample
+from fli2moe.data.paths import PICTURE_SUFFIXES
+from fli2moe.data.sample import Dataset, Sample
 from fli2moe.encoders import Encoder
+from fli2moe.errors import InputError
 from fli2moe.features import Features, Progress, encode_samples
 from fli2moe.task import Task
 from fli2moe.tokens import TokenBatch
@@ -98,3 +100,20 @@ def encode_split(
     """
     features = encode_samples(samples, encoders, cache, progress)
     return EncodedSplit(features, task.encode([s.labels for s in samples]))
+
+
+def check_kinds(dataset: Dataset, encoders: Mapping[str, Encoder]) -> None:
+    """Refuses an encoder that does not read what a modality holds.
+
+    A text encoder would read the names of picture files as text, and they often tell the class.
+
+    Raises:
+        InputError: naming the modality, what it holds and what its encoder reads.
+    """
+    for name, encoder in encoders.items():
+        values = [s.inputs[name] for s in dataset.samples[:50] if str(s.inputs[name]).strip()]
+        named = [Path(str(v)).suffix.lower() in PICTURE_SUFFIXES for v in values]
+        if encoder.kind == "text" and values and all(named):
+            found = f"paths of pictures (such as {str(values[0])!r}), and its encoder reads text"
+            remedy = "give it a picture encoder, or name the column that holds the text"
+            raise InputError(f"data.modalities.{name}", found, "text", remedy)

@@ -29,6 +29,10 @@ class Prediction:
 def check_modalities(inputs: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> None:
     """Raises InputError when a raw input lacks a modality or has an unknown one; it says which."""
     for row, sample in enumerate(inputs):
+        if not isinstance(sample, Mapping):
+            expected = "{" + ", ".join(f"{m!r}: ..." for m in modalities) + "}"
+            remedy = "give the sample's `inputs`, one mapping for each sample"
+            raise InputError(f"input {row}", f"a {type(sample).__name__}", expected, remedy)
         for name in sample:
             if name not in modalities:
                 raise unknown_name(f"input {row}", "modality", name, modalities)

@@ -115,6 +115,13 @@ def run_config(folder: Path) -> Config:
     return Config.from_yaml(folder / "config.yaml")
 
 
+def refuse_overwriting(folder: Path) -> None:
+    """Raises InputError when the folder holds a trained model."""
+    if (folder / CARD).exists():
+        remedy = "or give --overwrite (overwrite=True in Python)"
+        raise InputError(str(folder), "holds a trained model", "a new folder", remedy)
+
+
 def load_encoders(config: Config, given: Mapping[str, Encoder] | None = None) -> dict[str, Encoder]:
     """Returns the encoder of every modality that the config names.
 

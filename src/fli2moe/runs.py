@@ -19,7 +19,7 @@ from fli2moe.explain.store import read_explanations, write_explanations
 from fli2moe.features import Features, Progress, default_cache, encode_samples
 from fli2moe.files import check_writable, read_json
 from fli2moe.predictor import Predictor
-from fli2moe.run_folder import run_config
+from fli2moe.run_folder import refuse_overwriting, run_config
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +43,8 @@ def train_run(
     """
     from fli2moe.training import fit
 
-    if (out / "predictor.json").exists() and not overwrite:
-        raise InputError(str(out), "holds a trained model", "a new folder", "or give --overwrite")
+    if not overwrite:
+        refuse_overwriting(out)  # before the data are read
     dataset = load_dataset(config.data)
     for note in dataset.notes:
         logger.warning("data: %s", note)
@@ -54,7 +54,9 @@ def train_run(
         if progress_epoch:
             progress_epoch(config.model.name, row)
 
-    predictor = fit(config, dataset, out, progress=progress, progress_epoch=epoch)
+    predictor = fit(
+        config, dataset, out, overwrite=overwrite, progress=progress, progress_epoch=epoch
+    )
     _forget_results(out)
     return predictor
 

@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from fli2moe.batches import Batch, Batches, EncodedSplit, encode_split
+from fli2moe.batches import Batch, Batches, EncodedSplit, check_kinds, encode_split
 from fli2moe.config import Config
 from fli2moe.data.sample import Dataset
 from fli2moe.devices import find_device
@@ -28,7 +28,7 @@ from fli2moe.losses import Objective, Step, Supervision, View, check_losses, eff
 from fli2moe.masking import mask_at_random
 from fli2moe.model import FusionTransformer, build_model, masks_of, parameter_count
 from fli2moe.predictor import Predictor
-from fli2moe.run_folder import load_encoders
+from fli2moe.run_folder import load_encoders, refuse_overwriting
 from fli2moe.schedule import rate_factor
 from fli2moe.task import Task
 
@@ -197,6 +197,7 @@ def fit(
     out: str | Path | None = None,
     *,
     cache: str | Path | None = None,
+    overwrite: bool = False,
     progress: Progress | None = None,
     progress_epoch: ProgressEpoch | None = None,
 ) -> Predictor:
@@ -208,18 +209,22 @@ def fit(
         out: run folder to write; nothing is written when None.
         cache: folder of the feature cache; `features` beside `out` by default, and a temporary
             one when `out` is None too.
+        overwrite: replace a trained model in `out`.
         progress: called while encoding.
         progress_epoch: called after each epoch.
 
     Raises:
-        InputError: when a split is empty, an input cannot be read, losses do not fit the data, or
-            the loss diverges.
+        InputError: when a split is empty, `out` holds a trained model, an input cannot be read, an
+            encoder does not read a modality's kind, losses do not fit the data, or the loss
+            diverges.
     """
     for name in ("train", "val"):
         if not dataset.split(name):
             raise InputError(dataset.source, f"no {name} samples", "train and val samples")
     check_losses(config)
     folder = None if out is None else Path(out)
+    if folder is not None and not overwrite:
+        refuse_overwriting(folder)
     if folder is None and cache is None:
         with tempfile.TemporaryDirectory() as passing:
             return _fit(config, dataset, None, Path(passing), progress, progress_epoch)
@@ -236,6 +241,7 @@ def _fit(
     progress_epoch: ProgressEpoch | None,
 ) -> Predictor:
     encoders = load_encoders(config)
+    check_kinds(dataset, encoders)
     task = Task("multilabel" if dataset.multilabel else "multiclass", dataset.classes)
     started = time.perf_counter()
     train = encode_split(dataset.train, encoders, task, cache, progress)
