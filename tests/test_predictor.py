@@ -446,7 +446,8 @@ def test_the_demo_finds_the_planted_pairs(demo_predictor: Predictor, demo_test: 
         assert found[kind]["contexts"] == 4
         assert found[kind]["evaluations"] <= 1000
         assert found[kind]["chance_precision_at_1"] < 0.01
-        assert found[kind]["n"] == 50
+        assert found[kind]["n"] == 40
+        assert 0 < found[kind]["precision_at_1_error"] < 0.05
         assert found[kind]["precision_at_1"] >= 0.95
         assert found[kind]["average_precision"] >= 0.95
 

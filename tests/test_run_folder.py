@@ -126,7 +126,7 @@ def test_a_card_without_a_key_is_damaged(run: Path, key: str):
 def test_another_format_names_both_versions(run: Path):
     edit(run / "predictor.json", lambda card: card.update(format="fli2moe/predictor/9"))
     line = message(run)
-    assert "format 'fli2moe/predictor/9'; expected fli2moe/predictor/1" in line
+    assert "format 'fli2moe/predictor/9'; expected fli2moe/predictor/2" in line
     assert "use the matching version" in line
 
 

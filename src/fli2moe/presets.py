@@ -62,6 +62,6 @@ PRESETS: dict[str, dict[str, Any]] = {
             "clip": 1.0,
             "mask_training": 0.3,
         },
-        "evaluation": {"samples": 100, "budget": 1000},
+        "evaluation": {"samples": 60, "pair_samples": 40, "budget": 1000},
     },
 }

@@ -26,7 +26,7 @@ from fli2moe.model import FusionTransformer, build_model
 from fli2moe.presets import PRESETS
 from fli2moe.task import Task
 
-FORMAT = "fli2moe/predictor/1"
+FORMAT = "fli2moe/predictor/2"
 WEIGHTS, BASELINE, CARD = "model.safetensors", "baseline.safetensors", "predictor.json"
 ENVIRONMENT = "environment.json"
 AGAIN = "train again or copy the run folder anew"

@@ -79,6 +79,11 @@ def test_curves_end_on_their_word_and_patch(visit: Any, page_path: Path, width: 
 
 def test_the_slider_changes_the_number_of_curves(visit: Any, page_path: Path) -> None:
     page = visit(page_path).page
+    threshold = page.locator("input[name=threshold]")
+    assert (
+        threshold.input_value() == "10"
+    )  # trifles beside the strongest pair are not shown at first
+    threshold.fill("0")
     count = page.locator(".curve").count()
     assert count == 5  # three clear synergies, two clear redundancies
     slider = page.locator("input[name=count]")
@@ -88,8 +93,9 @@ def test_the_slider_changes_the_number_of_curves(visit: Any, page_path: Path) ->
     slider.press("ArrowRight")
     assert page.locator(".curve").count() == 2
     assert page.locator(".pair.synergy:visible").count() == 1
-    page.locator("input[name=threshold]").fill("100")
-    assert page.locator(".curve").count() == 2  # the strongest stays
+    threshold.fill("100")
+    assert page.locator(".curve").count() == 1  # the strongest of both kinds stays
+    assert "weaker than the slider asks for" in page.locator(".side").inner_text()
 
 
 def test_hover_and_focus_light_the_partners(visit: Any, page_path: Path) -> None:
@@ -162,6 +168,7 @@ def test_a_space_inside_a_group_keeps_it_lit(visit: Any, tmp_path: Path) -> None
 def test_uncertain_pairs_fold_into_one_line(visit: Any, tmp_path: Path) -> None:
     explanation, sample = grouped(tmp_path)
     page = visit(report.write([explanation], [sample], tmp_path / "report.html")).page
+    page.locator("input[name=threshold]").fill("0")
     panel = page.locator(".pairs.synergy")
     assert "4 of 16 pairs measured twice" in panel.inner_text()
     assert "in 40 fresh surroundings" in panel.inner_text()

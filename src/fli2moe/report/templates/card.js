@@ -1,5 +1,5 @@
 // One sample's card: draws it, shades it for a head, joins its pairs, highlights partners.
-const state = { head: "mixture", count: 3, threshold: 0, shading: true, truth: true };
+const state = { head: "mixture", count: 3, threshold: 10, shading: true, truth: true };
 const tip = document.getElementById("tip");
 
 function Card(data, home) {
@@ -94,11 +94,15 @@ function Card(data, home) {
     const panels = [];
     for (const kind of Object.keys(KINDS)) {
       const found = pairsOf(view, kind, state.head);
-      if (!found) continue;
-      tables[kind] = found;
-      const shown = best(found, state.count, (state.threshold / 100) * found.top);
+      if (found) tables[kind] = found;
+    }
+    // One yardstick for both kinds: a clear pair can still be a trifle beside the strongest.
+    const least = (state.threshold / 100) * Math.max(0, ...Object.values(tables).map((t) => t.top));
+    for (const [kind, found] of Object.entries(tables)) {
+      const shown = best(found, state.count, least);
+      const weaker = found.pairs.filter((p) => p.clear && p.value < least).length;
       drawn.push(...shown.filter((p) => p.possible));
-      panels.push(pairPanel(view, kind, found, shown, data.inputs, view.heads));
+      panels.push(pairPanel(view, kind, found, shown, weaker, data.inputs, view.heads));
     }
     if (!panels.length) panels.push(h("p", { class: "notice" }, "No pairs were measured."));
     side.replaceChildren(...panels,

@@ -65,7 +65,7 @@ function pairItem(pair, view, inputs) {
     pair.planted && h("span", { class: "badge-planted" }, " ✓ planted pair"))));
 }
 
-function pairPanel(view, kind, found, shown, inputs, heads) {
+function pairPanel(view, kind, found, shown, weaker, inputs, heads) {
   const words = KINDS[kind];
   const clear = found.pairs.filter((p) => p.clear).length;
   const swapped = (p) => p.verdict === "synergy.substitutes";
@@ -87,6 +87,7 @@ function pairPanel(view, kind, found, shown, inputs, heads) {
     listed.length > 0 && items(listed),
     unclear.length > 0 && h("details", { class: "uncertain" }, h("summary", null, more),
       items(unclear)),
+    weaker > 0 && h("p", { class: "quiet" }, `${weaker} clear but weaker than the slider asks for.`),
     swaps.length > 0 && h("details", null,
       h("summary", null, `${swaps.length} negative: the parts replace each other`), items(swaps)));
 }
