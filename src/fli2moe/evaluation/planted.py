@@ -176,22 +176,22 @@ def _figures(values: Sequence[Recovery]) -> dict[str, Any]:
     average = mean_and_error([v.average_precision for v in values])
     return {
         "precision_at_1": first["mean"],
-        "precision_at_1_error": _proportion_error(first["mean"], first["n"]),
+        "precision_at_1_error": _proportion_error([v.precision_at_1 for v in values]),
         "average_precision": average["mean"],
         "average_precision_error": average["standard_error"] or None,  # all alike tells no error
         "n": first["n"],
     }
 
 
-def _proportion_error(share: float | None, n: int) -> float | None:
-    """Standard error of a share of n samples, at the Jeffreys estimate (hits + 1/2) / (n + 1).
+def _proportion_error(hits: Sequence[float]) -> float | None:
+    """Standard error of a share of hits (0 or 1), at the Jeffreys estimate (hits + 1/2) / (n + 1).
 
     All hits or none have no variance of their own, and yet are not certain.
     """
-    if share is None:
+    if not hits:
         return None
-    centre = (share * n + 0.5) / (n + 1)
-    return float(np.sqrt(centre * (1 - centre) / n))
+    centre = (sum(hits) + 0.5) / (len(hits) + 1)
+    return float(np.sqrt(centre * (1 - centre) / len(hits)))
 
 
 def _median(values: Sequence[int]) -> float | None:
