@@ -54,7 +54,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "label_smoothing": 0.05,
         },
         "training": {
-            "epochs": 8,
+            "epochs": 12,
             "batch_size": 64,
             "optimizer": "adamw",
             "learning_rate": 2e-3,
