@@ -19,7 +19,12 @@ from fli2moe.explain.explanation import TokenScores
 from fli2moe.explain.game import TokenGame
 from fli2moe.explain.grouping import group_to_budget
 from fli2moe.explain.players import cross_modal_pairs
-from fli2moe.explain.probes.audit import CONTEXTS, SCREEN, audited_interactions
+from fli2moe.explain.probes.audit import (
+    CONTEXTS,
+    SCREEN,
+    audited_interactions,
+    screening_budget,
+)
 from fli2moe.explain.probes.estimate import choose_method
 from fli2moe.explain.scores import PairScores
 from fli2moe.model import MoEOutput
@@ -117,7 +122,7 @@ def probe_pairs(game: TokenGame, budget: int, contexts: str, seed: int) -> Probe
         expected = f"at least {least} for one group of players per modality"
         raise InputError("budget", f"{budget} evaluations", expected, "raise the budget")
     exact = choose_method(game.n_players, budget, contexts)[0] == "exact"
-    screening = budget if exact else int(budget * SCREEN)
+    screening = budget if exact else screening_budget(budget)
     grouped = group_to_budget(game, screening, "auto", contexts, CONTEXTS)
     heads = game.head_names
     readings = {

@@ -32,7 +32,7 @@ def audited_interactions(
     """Returns SII and redundancy gaps of all cross-modal pairs, the top ones measured afresh.
 
     Half of the budget screens all pairs; the top `KEPT` of each reading are measured again in fresh
-    contexts with the rest, and their rows replaced (all heads). `n_contexts` tells which is which.
+    contexts with the rest, and their rows replaced (all heads); the column `audited` is 1 there.
     Where exact enumeration fits the budget there is nothing to audit. The scheme is ours, and so
     far without racing: the budget is spent whatever the first contexts show.
 
@@ -48,7 +48,8 @@ def audited_interactions(
     """
     if choose_method(game.n_players, budget, contexts)[0] == "exact" or contexts == "full":
         return pair_interactions(game, budget, contexts=contexts, seed=seed)
-    screened = pair_interactions(game, int(budget * SCREEN), contexts=contexts, seed=seed)
+    screening = screening_budget(budget)
+    screened = pair_interactions(game, screening, contexts=contexts, seed=seed)
     tables = {"sii": screened.sii, "redundancy": screened.redundancy}
     chosen = {
         (int(table.first[r]), int(table.second[r]))
@@ -57,14 +58,20 @@ def audited_interactions(
         for table in [tables[kind].for_head(head)]
         for r in table.order()[:KEPT]
     }
-    left = budget - int(budget * SCREEN)
     again = np.array(sorted(chosen))
-    fresh = pair_interactions(game, left, pairs=again, contexts=contexts, seed=seed + 1_000_003)
+    fresh = pair_interactions(
+        game, budget - screening, pairs=again, contexts=contexts, seed=seed + 1_000_003
+    )
     note = {"audited_pairs": len(chosen), "budget": budget, "seed": seed}
     return Interactions(
         _replaced(screened.sii, fresh.sii, note),
         _replaced(screened.redundancy, fresh.redundancy, note),
     )
+
+
+def screening_budget(budget: int) -> int:
+    """Returns the part of a budget that screens all pairs; the rest audits the top ones."""
+    return int(budget * SCREEN)
 
 
 def _replaced(screened: PairScores, fresh: PairScores, note: Mapping[str, Any]) -> PairScores:
