@@ -1,6 +1,6 @@
 """Fixtures of the whole set: tiny `shapes`, a model trained on it in seconds, the demo's model.
 
-It stands here so that every test also finds the helpers of this folder (`tiny`, `plain`).
+It stands here so that every test also finds the helpers of this folder (`tiny`, `oracles`).
 """
 
 from __future__ import annotations

@@ -72,3 +72,13 @@ def tiny_batch(
 def replace(batch: TokenBatch, **tokens: Tokens) -> TokenBatch:
     """The batch with some modalities exchanged."""
     return TokenBatch({**batch, **tokens})
+
+
+def alone(batch: TokenBatch, row: int) -> TokenBatch:
+    """One sample of the batch without padding."""
+    return TokenBatch(
+        {
+            m: Tokens(*(x[row : row + 1, t.mask[row]] for x in (t.features, t.mask, t.spans)))
+            for m, t in batch.items()
+        }
+    )

@@ -1,14 +1,15 @@
-"""Attribution against matrices written out, Captum called directly, and finite differences."""
+"""Attribution against full matrices, Captum called directly, and finite differences."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import plain
 import pytest
 import torch
 from captum.attr import IntegratedGradients
-from tiny import CLASSES, THREE, WIDTHS, replace, tiny_batch, tiny_model
+from oracles import attribution as oracles
+from oracles.model import OracleModel
+from tiny import CLASSES, THREE, WIDTHS, alone, replace, tiny_batch, tiny_model
 from torch import Tensor
 
 from fli2moe.errors import InputError
@@ -28,47 +29,6 @@ def assert_same(a: Attribution, b: Attribution, tolerance: float = 1e-10) -> Non
             torch.testing.assert_close(x, b.scores[head][m], rtol=0, atol=tolerance)
 
 
-def plain_rollout(layers: list[Tensor], content: Tensor) -> Tensor:
-    """(T,): mean over content queries of the product of row-normalised (A + I), less the skips."""
-    identity = torch.eye(len(content), dtype=torch.float64)
-    whole, skips = identity, identity
-    for attention in layers:  # (T, T), first layer first: later layers multiply from the left
-        share = 1 / (attention + identity).sum(1)
-        whole = torch.diag(share) @ (attention + identity) @ whole
-        skips = torch.diag(share) @ skips
-    rows = (whole - skips)[content]
-    return rows.mean(0) if len(rows) else torch.zeros(len(content), dtype=torch.float64)
-
-
-def plain_attention(
-    model: FusionTransformer, batch: TokenBatch, target: Tensor, gradient: bool
-) -> list[dict[str, Tensor]]:
-    """Per sample {head: (T,)} over its real tokens, from the model written out loop by loop."""
-    rows = []
-    for row in range(batch.batch_size):
-        projected = {m: x.detach() for m, x in plain.project(model, batch, row).items()}
-        content = torch.cat([batch[m].content[row][batch[m].mask[row]] for m in model.modalities])
-        several = len(model.experts) > 1
-        weights = plain.weights(model, projected).detach() if several else torch.ones(1)
-        scores, mixture = {}, torch.zeros(len(content), dtype=torch.float64)
-        for e, name in enumerate(model.experts):
-            _, _, maps = plain.expert(model, e, projected)
-            bumps = [torch.zeros_like(a, requires_grad=True) for a in maps]
-            logits, _, maps = plain.expert(model, e, projected, bumps)
-            maps = [a.detach() for a in maps]
-            if not gradient:
-                scores[name] = plain_rollout([a.mean(0) for a in maps], content)
-                mixture += weights[e] * scores[name]
-                continue
-            slopes = torch.autograd.grad(logits @ target[row], bumps)
-            own = [(a.relu() * g.relu()).mean(0) for a, g in zip(maps, slopes, strict=True)]
-            scores[name] = plain_rollout(own, content)
-            # of the mixture's logit, the router held fixed
-            mixture += plain_rollout([weights[e] * a for a in own], content)
-        rows.append({"mixture": mixture, **(scores if several else {})})
-    return rows
-
-
 @pytest.mark.parametrize("method", ["attention_gradient", "attention_rollout"])
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize(
@@ -82,19 +42,22 @@ def test_attention_methods_are_the_matrices_written_out(
     batch = tiny_batch(widths=widths, structural=structural)
     found = attribute(model, batch, TARGET, method).scores
     assert tuple(found) == model.heads
-    expected = plain_attention(model, batch, TARGET, method == "attention_gradient")
-    for row, heads in enumerate(expected):
-        for head, values in heads.items():
-            lengths = [int(batch[m].mask[row].sum()) for m in model.modalities]
-            pieces = dict(zip(model.modalities, values.split(lengths), strict=True))
-            for m, piece in pieces.items():
-                content = batch[m].content[row]
-                piece = piece * content[: len(piece)]  # structural tokens are never explained
-                torch.testing.assert_close(
-                    found[head][m][row, : len(piece)], piece, rtol=0, atol=1e-8
-                )
-                assert not found[head][m][row, ~content].any()
-                assert piece.any()
+    oracle = OracleModel.of(model)
+    for row in range(batch.batch_size):
+        one = alone(batch, row)
+        expected = (
+            oracles.attention_rollout(oracle, one)
+            if method == "attention_rollout"
+            else oracles.attention_gradient(oracle, one, TARGET[[row]])
+        )
+        assert tuple(expected) == model.heads
+        for head, scores in expected.items():
+            for m, values in scores.items():
+                content, length = batch[m].content[row], values.shape[1]
+                assert values.any()
+                ours = found[head][m][row]
+                torch.testing.assert_close(ours[:length], values[0], rtol=0, atol=1e-8)
+                assert not ours[~content].any()
 
 
 def test_relevance_far_smaller_than_the_skip_path_survives_float32() -> None:
@@ -207,14 +170,9 @@ def test_a_batch_gives_what_its_samples_give_and_padding_gets_nothing(method: st
     if method == "random":
         return
     for row in range(2):
-        alone = TokenBatch(
-            {
-                m: Tokens(*(x[row : row + 1, t.mask[row]] for x in (t.features, t.mask, t.spans)))
-                for m, t in batch.items()
-            }
-        )
-        one = attribute(model, alone, TARGET[row : row + 1], method, baseline=BASELINE)
-        for head, scores in one.scores.items():
+        one = alone(batch, row)
+        by_itself = attribute(model, one, TARGET[[row]], method, baseline=BASELINE)
+        for head, scores in by_itself.scores.items():
             for m, values in scores.items():
                 ours = together.scores[head][m][row, : values.shape[1]]
                 torch.testing.assert_close(values[0], ours, rtol=0, atol=1e-10)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles.model import OracleModel
 from tiny import THREE, WIDTHS, replace, tiny_batch, tiny_model
 from torch import Tensor
 
@@ -59,7 +60,7 @@ def plain_value(
     coalition: list[bool],
     baseline: dict[str, Tensor] | None,
 ) -> list[float]:
-    """One forward pass of a batch whose hidden tokens were replaced, or cut out, beforehand."""
+    """One pass of the oracle over a batch whose hidden tokens were replaced or cut out before."""
     changed = {}
     for m, hidden in hidden_tokens(coalition).items():
         t = tokens[m]
@@ -69,9 +70,8 @@ def plain_value(
             features = torch.where(hidden[:, None], baseline[m], t.features)
             changed[m] = t.with_features(features)
     with torch.no_grad():
-        output = model(TokenBatch(changed))
-    logits = output.head_logits if len(model.heads) > 1 else output.logits[:, None]
-    return logits[0, :, 0].tolist()
+        output = OracleModel.of(model)(TokenBatch(changed))
+    return [float(logits[0, 0]) for logits in output.head_logits]
 
 
 @pytest.mark.parametrize("name", NAMES)

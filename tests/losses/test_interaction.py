@@ -1,4 +1,4 @@
-"""Interaction losses against a re-implementation written out loop by loop (design 3.2)."""
+"""Interaction losses against the oracle, and finite differences (design 3.2)."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles import losses as oracles
+from oracles.model import OracleModel
 from tiny import THREE, WIDTHS, tiny_batch, tiny_model
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from fli2moe.errors import InputError
 from fli2moe.losses import (
@@ -53,57 +54,24 @@ def training_means(model: FusionTransformer) -> dict[str, Tensor]:
     return {m: torch.linspace(-1, 1, width) for m, width in model.widths.items()}
 
 
-def plain_losses(
-    model: FusionTransformer,
-    batch: TokenBatch,
-    seed: int = 7,
-    space: str = "latent",
-    replacement: str = "noise",
+def oracle_losses(
+    model: FusionTransformer, batch: TokenBatch, space: str, replacement: str
 ) -> dict[str, Tensor]:
-    """One pass per modality, one sample at a time, one term at a time."""
-    projected, masks, generator = model.project(batch), masks_of(batch), seeded(seed)
-
-    def compared(x: dict[str, Tensor], mask: dict[str, Tensor]) -> Tensor:
-        output = model.fuse(x, mask)
-        return output.latents if space == "latent" else output.expert_logits
-
-    clean = compared(projected, masks)
-    without = {}
-    for m in model.modalities:
-        tokens, mask = projected[m].clone(), masks[m].clone()
-        if replacement == "noise":
-            tokens = torch.randn(tokens.shape, generator=generator).double()
-        elif replacement == "zero":
-            tokens = tokens * 0
-        elif replacement == "mean":
-            layer, mean = model.projections[m], training_means(model)[m]
-            projection = layer.linear((mean - layer.mean) / layer.deviation)
-            for b in range(tokens.shape[0]):
-                for t in range(tokens.shape[1]):
-                    tokens[b, t] = projection
-        else:
-            partners = derangement(len(tokens), generator).tolist()
-            for b, partner in enumerate(partners):
-                tokens[b], mask[b] = projected[m][partner], masks[m][partner]
-        without[m] = compared({**projected, m: tokens}, {**masks, m: mask})
-    triplet, size = nn.TripletMarginLoss(margin=1.0, p=2), batch.batch_size
-    terms = {}
-    for e, expert in enumerate(model.experts):
-        values = []
-        for b in range(size):
-            z = clean[b, e]
-            for m in model.modalities:
-                z_m = without[m][b, e]
-                cosine = F.cosine_similarity(z, z_m, dim=0)
-                if expert == "synergy":
-                    values.append(cosine)
-                elif expert == "redundancy":
-                    values.append(1 - cosine)
-                elif expert != f"unique_{m}":
-                    own = without[expert.removeprefix("unique_")][b, e]
-                    values.append(triplet(z[None], z_m[None], own[None]))
-        terms[expert] = torch.stack(values).mean()
-    return terms
+    """One pass per expert and modality, with what `seeded` draws."""
+    oracle, masks, generator = OracleModel.of(model), masks_of(batch), seeded()
+    projected = oracle.project(batch)
+    if replacement == "noise":
+        replaced = oracles.noise(projected, masks, generator)
+    elif replacement == "zero":
+        replaced = oracles.zero(projected, masks)
+    elif replacement == "mean":
+        means = {m: x.double() for m, x in training_means(model).items()}
+        replaced = oracles.mean(oracle, projected, masks, means)
+    else:
+        partners = {m: derangement(batch.batch_size, generator) for m in oracle.modalities}
+        replaced = oracles.swap(projected, masks, partners)
+    output = oracle.fuse(projected, masks)
+    return oracles.interaction_terms(oracle, projected, masks, output, replaced, space=space)
 
 
 @pytest.mark.parametrize("space", ["latent", "logit"])
@@ -115,7 +83,7 @@ def test_the_terms_are_those_of_the_definition(
     lengths = [{m: 1 + (i + j) % 3 for j, m in enumerate(widths)} for i in range(4)]
     model, batch = tiny_model(widths=widths), tiny_batch(lengths, widths=widths)
     found = losses(model, batch, space=space, replacement=replacement)
-    expected = plain_losses(model, batch, space=space, replacement=replacement)
+    expected = oracle_losses(model, batch, space, replacement)
     assert list(found) == list(model.experts) == list(expected)
     for expert, value in expected.items():
         torch.testing.assert_close(found[expert], value, rtol=0, atol=1e-6)

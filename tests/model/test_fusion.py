@@ -1,13 +1,13 @@
-"""The whole model: an oracle written out loop by loop, and the invariants of style.md."""
+"""The whole model: the oracle on each sample alone, and the invariants of style.md."""
 
 from __future__ import annotations
 
-import plain
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import CLASSES, THREE, WIDTHS, replace, tiny_batch, tiny_model
+from oracles.model import OracleOutput, run_alone
+from tiny import CLASSES, THREE, WIDTHS, alone, replace, tiny_batch, tiny_model
 
 from fli2moe.config import ModelConfig
 from fli2moe.errors import InputError
@@ -20,11 +20,11 @@ LENGTHS = st.lists(
 )
 
 
-def fields(output: MoEOutput) -> list[torch.Tensor]:
+def fields(output: MoEOutput | OracleOutput) -> list[torch.Tensor]:
     return [output.logits, output.weights, output.expert_logits, output.latents]
 
 
-def assert_same(a: MoEOutput, b: MoEOutput, tolerance: float = 1e-10) -> None:
+def assert_same(a: MoEOutput, b: MoEOutput | OracleOutput, tolerance: float = 1e-10) -> None:
     for x, y in zip(fields(a), fields(b), strict=True):
         torch.testing.assert_close(x, y, rtol=0, atol=tolerance)
 
@@ -32,11 +32,11 @@ def assert_same(a: MoEOutput, b: MoEOutput, tolerance: float = 1e-10) -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("widths", [WIDTHS, THREE], ids=["two", "three"])
 @pytest.mark.parametrize("layers", [1, 3])
-def test_the_model_is_the_one_written_out_loop_by_loop(
+def test_the_model_is_the_oracle_run_on_each_sample_alone(
     name: str, widths: dict[str, int], layers: int
 ) -> None:
     model, batch = tiny_model(name, widths, layers=layers), tiny_batch(widths=widths)
-    assert_same(model(batch), plain.run(model, batch))
+    assert_same(model(batch), run_alone(model, batch))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -68,14 +68,8 @@ def test_padding_and_batch_composition_do_not_change_a_sample(
 ) -> None:
     model, batch = tiny_model(), tiny_batch(lengths, seed=seed)
     together = model(batch)
-    for row, sample in enumerate(lengths):
-        alone = TokenBatch(
-            {
-                m: Tokens(*(x[row : row + 1, : sample[m]] for x in (t.features, t.mask, t.spans)))
-                for m, t in batch.items()
-            }
-        )
-        for one, all_ in zip(fields(model(alone)), fields(together), strict=True):
+    for row in range(len(lengths)):
+        for one, all_ in zip(fields(model(alone(batch, row))), fields(together), strict=True):
             torch.testing.assert_close(one[0], all_[row], rtol=0, atol=1e-10)
 
 
@@ -85,13 +79,8 @@ def test_padding_does_not_change_float32_logits_either() -> None:
     batch = TokenBatch(
         {m: t.with_features(t.features.float()) for m, t in tiny_batch(lengths).items()}
     )
-    alone = TokenBatch(
-        {
-            m: Tokens(t.features[:1, :n], t.mask[:1, :n], t.spans[:1, :n])
-            for (m, t), n in zip(batch.items(), (3, 2), strict=True)
-        }
-    )
-    torch.testing.assert_close(model(alone).logits[0], model(batch).logits[0], rtol=0, atol=1e-5)
+    found = model(alone(batch, 0)).logits[0]
+    torch.testing.assert_close(found, model(batch).logits[0], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -1,0 +1,1 @@
+"""A second implementation of model, losses and attribution: plain, sequential, obviously right."""
