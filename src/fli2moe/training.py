@@ -24,7 +24,15 @@ from fli2moe.features import Progress, default_cache
 from fli2moe.files import write_json, write_tensors
 from fli2moe.history import History, mean_terms
 from fli2moe.lightning_guard import interruptible, quiet_lightning
-from fli2moe.losses import Objective, Step, Supervision, View, check_losses, effective_rank
+from fli2moe.losses import (
+    Objective,
+    Step,
+    Supervision,
+    View,
+    check_losses,
+    effective_rank,
+    run_views,
+)
 from fli2moe.masking import mask_at_random
 from fli2moe.model import FusionTransformer, build_model, masks_of, parameter_count
 from fli2moe.predictor import Predictor
@@ -68,6 +76,11 @@ class Trainee(lightning.LightningModule):
         self.terms: list[Mapping[str, Tensor]] = []  # of this epoch's steps
         self.latents: Tensor | None = None  # of the last step
 
+    @property
+    def step_seed(self) -> int:
+        """What everything random in the current step follows from."""
+        return self.config.seed * 1_000_003 + self.global_step
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam or AdamW; the router has its own learning rate."""
         options = self.config.training
@@ -93,9 +106,8 @@ class Trainee(lightning.LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Reseeds from (seed, step) and sets the learning rate."""
-        seed = self.config.seed * 1_000_003 + self.global_step
-        torch.manual_seed(seed)
-        self.random.manual_seed(seed)
+        torch.manual_seed(self.step_seed)
+        self.random.manual_seed(self.step_seed)
         config, step = self.config, self.global_step
         factor = rate_factor(config.training, config.losses, step, self.total_steps, self.gate_step)
         for group in self.trainer.optimizers[0].param_groups:
@@ -107,20 +119,26 @@ class Trainee(lightning.LightningModule):
         if self.gate_step is not None and share:
             tokens = mask_at_random(tokens, self.means, share, self.random)
         view = View(self.model.project(tokens), masks_of(tokens))
-        output = self.model.fuse(view.projected, view.masks)
-        each = self.task_losses(output.logits, batch.target)
-        self._watch_gate(each.detach())
+        passes = run_views(self.model, view, self._views(view))
+        each = self.task_losses(passes.output.logits, batch.target)
+        if self._opens_gate(each.detach()):  # from this step on: run it afresh, with other views
+            torch.manual_seed(self.step_seed)
+            passes = run_views(self.model, view, self._views(view))
+            each = self.task_losses(passes.output.logits, batch.target)
         supervision = Supervision(self.task, batch.target, self.task_losses)
-        opened = self.gate_step is not None
-        step = Step(view, output, supervision, batch.rows, self.current_epoch, opened)
-        demands = self.objective(self.model, step, self.random)
+        step = Step(view, passes, supervision, batch.rows, self.current_epoch)
+        demands = self.objective(self.model, step)
         loss = sum(demands.weighted, start=each.mean())
         if not bool(torch.isfinite(loss)):
             raise InputError(f"training step {self.global_step}", "loss is not finite", "", CALMER)
         terms = {f"loss_{name}": x for name, x in demands.terms.items()}
         self.terms.append({"train_loss": loss.detach(), "loss_task": each.detach().mean(), **terms})
-        self.latents = output.latents.detach()
+        self.latents = passes.output.latents.detach()
         return loss
+
+    def _views(self, view: View) -> tuple[View, ...]:
+        """Returns the other views of a batch; none while the gate is shut."""
+        return () if self.gate_step is None else self.objective.views(self.model, view, self.random)
 
     def task_losses(self, logits: Tensor, target: Tensor) -> Tensor:
         """Returns the task loss (B,) or (B, C), with class weights and label smoothing."""
@@ -160,13 +178,15 @@ class Trainee(lightning.LightningModule):
             "val_score": float("nan") if score is None else score,
         }
 
-    def _watch_gate(self, each: Tensor) -> None:
-        """Opens the gate once the worst label's smoothed training loss is below the threshold."""
+    def _opens_gate(self, each: Tensor) -> bool:
+        """Returns whether the gate opens now: the worst label's smoothed loss is low enough."""
         per_label = each.mean(0) if each.ndim == 2 else each.mean()[None]
         self.running = per_label if self.running is None else 0.95 * self.running + 0.05 * per_label
-        if self.gate_step is None and float(self.running.max()) < self.config.losses.gate_loss:
+        opens = self.gate_step is None and float(self.running.max()) < self.config.losses.gate_loss
+        if opens:
             self.gate_step = self.global_step + 1
             logger.info("gate open at step %d", self.gate_step)
+        return opens
 
 
 class Keeper(Callback):

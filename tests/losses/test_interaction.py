@@ -14,11 +14,12 @@ from torch import Tensor
 from fli2moe.errors import InputError
 from fli2moe.losses import (
     REPLACEMENTS,
+    InteractionLosses,
     View,
     derangement,
     interaction_losses,
-    noisy_latents,
-    replaced_latents,
+    replaced_views,
+    run_views,
 )
 from fli2moe.model import FusionTransformer, masks_of
 from fli2moe.tokens import TokenBatch
@@ -33,21 +34,27 @@ def losses(
     batch: TokenBatch,
     seed: int = 7,
     floor: float | None = None,
-    **options: str,
+    space: str = "latent",
+    replacement: str = "noise",
 ) -> dict[str, Tensor]:
-    projected, masks = model.project(batch), masks_of(batch)
-    latents = model.fuse(projected, masks).latents
-    found = interaction_losses(
-        model,
-        projected,
-        masks,
-        latents,
-        seeded(seed),
-        synergy_floor=floor,
-        means=training_means(model),
-        **options,
-    )
-    return dict(found.terms)
+    view = View(model.project(batch), masks_of(batch))
+    return dict(losses_of(model, view, seed, floor, space, replacement).terms)
+
+
+def losses_of(
+    model: FusionTransformer,
+    view: View,
+    seed: int = 7,
+    floor: float | None = None,
+    space: str = "latent",
+    replacement: str = "noise",
+) -> InteractionLosses:
+    means = training_means(model)
+    views = replaced_views(model, view, seeded(seed), replacement=replacement, means=means)
+    passes = run_views(model, view, list(views.values()))
+    replaced = dict(zip(views, passes.latents, strict=True))
+    clean = passes.output.latents
+    return interaction_losses(model, clean, replaced, synergy_floor=floor, space=space)
 
 
 def training_means(model: FusionTransformer) -> dict[str, Tensor]:
@@ -91,9 +98,7 @@ def test_the_terms_are_those_of_the_definition(
 
 def test_the_total_is_the_mean_of_the_terms() -> None:
     model, batch = tiny_model(), tiny_batch()
-    projected, masks = model.project(batch), masks_of(batch)
-    latents = model.fuse(projected, masks).latents
-    result = interaction_losses(model, projected, masks, latents, seeded())
+    result = losses_of(model, View(model.project(batch), masks_of(batch)))
     expected = sum(float(term.detach()) for term in result.terms.values()) / 4
     assert float(result.total.detach()) == pytest.approx(expected)
 
@@ -134,7 +139,9 @@ def test_padding_stays_padding() -> None:
     )
     assert losses(model, batch) == losses(model, spoilt)
     projected, masks = model.project(batch), masks_of(batch)
-    noisy = noisy_latents(model, projected, masks, seeded())
+    view = View(projected, masks)
+    views = replaced_views(model, view, seeded())
+    noisy = dict(zip(views, run_views(model, view, list(views.values())).latents, strict=True))
     row = dict(zip(WIDTHS, (2, 3), strict=True))  # lengths of the second sample
     generator = seeded()
     for m in model.modalities:
@@ -187,8 +194,7 @@ def test_a_sample_without_a_modality_gives_finite_losses_and_gradients() -> None
     projected, masks = model.project(batch), masks_of(batch)
     masks["image"] = masks["image"].clone()
     masks["image"][0] = False
-    latents = model.fuse(projected, masks).latents
-    total = interaction_losses(model, projected, masks, latents, seeded()).total
+    total = losses_of(model, View(projected, masks)).total
     total.backward()
     assert torch.isfinite(total)
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.bank.parameters())
@@ -221,7 +227,7 @@ def test_the_mean_needs_means() -> None:
     model, batch = tiny_model(), tiny_batch()
     view = View(model.project(batch), masks_of(batch))
     with pytest.raises(InputError, match=r"losses.replacement: mean without means; expected"):
-        replaced_latents(model, view, seeded(), replacement="mean")
+        replaced_views(model, view, seeded(), replacement="mean")
 
 
 @pytest.mark.parametrize("replacement", ["zero", "mean"])
@@ -232,10 +238,13 @@ def test_a_fixed_replacement_draws_nothing_and_knows_nothing_of_the_modality(
     view, state = View(model.project(batch), masks_of(batch)), generator.get_state()
     other = view.replace("image", torch.randn_like(view.projected["image"]), view.masks["image"])
     options = {"replacement": replacement, "means": training_means(model)}
-    found = replaced_latents(model, view, generator, **options)
-    again = replaced_latents(model, other, generator, **options)
-    assert torch.equal(found["image"], again["image"])
-    assert not torch.equal(found["text"], again["text"])
+    found, again = (
+        run_views(model, v, list(replaced_views(model, v, generator, **options).values())).latents
+        for v in (view, other)
+    )
+    text, image = (model.modalities.index(m) for m in ("text", "image"))
+    assert torch.equal(found[image], again[image])
+    assert not torch.equal(found[text], again[text])
     assert torch.equal(generator.get_state(), state)
 
 

@@ -18,6 +18,8 @@ from fli2moe.losses import (
     check_losses,
     decorrelation,
     interaction_losses,
+    replaced_views,
+    run_views,
 )
 from fli2moe.losses.objective import Demands, decorrelation_weight
 from fli2moe.model import FusionTransformer, masks_of
@@ -31,30 +33,39 @@ def seeded() -> torch.Generator:
     return torch.Generator().manual_seed(7)
 
 
-def step_of(model: FusionTransformer, *, epoch: int = 0, interaction: bool = True) -> Step:
+def view_of(model: FusionTransformer) -> View:
     lengths = [{m: 1 + (i + j) % 3 for j, m in enumerate(model.widths)} for i in range(4)]
     batch = tiny_batch(lengths, widths=model.widths)
-    view = View(model.project(batch), masks_of(batch))
-    output = model.fuse(view.projected, view.masks)
-    supervision = Supervision(TASK, TARGET, TASK.losses)
-    return Step(view, output, supervision, torch.arange(4), epoch, interaction)
+    return View(model.project(batch), masks_of(batch))
 
 
-def demands(model: FusionTransformer, step: Step, **options: Any) -> Demands:
+def demands(
+    model: FusionTransformer,
+    view: View,
+    *,
+    epoch: int = 0,
+    gate_open: bool = True,
+    **options: Any,
+) -> Demands:
     config = LossConfig.model_validate(options)
     means = {m: torch.zeros(d) for m, d in model.widths.items()}
     objective = Objective(config, model, TASK, TARGET, means).double()
-    found: Demands = objective(model, step, seeded())
+    others = objective.views(model, view, seeded()) if gate_open else ()
+    rows = torch.arange(len(view))
+    supervision = Supervision(TASK, TARGET[rows], TASK.losses)
+    step = Step(view, run_views(model, view, others), supervision, rows, epoch)
+    found: Demands = objective(model, step)
     return found
 
 
 def test_by_default_it_is_half_the_interaction_losses_and_nothing_else() -> None:
     model = tiny_model()
-    step = step_of(model)
-    found = demands(model, step)
-    expected = interaction_losses(
-        model, step.view.projected, step.view.masks, step.output.latents, seeded()
-    )
+    view = view_of(model)
+    found = demands(model, view)
+    views = replaced_views(model, view, seeded())
+    passes = run_views(model, view, list(views.values()))
+    replaced = dict(zip(views, passes.latents, strict=True))
+    expected = interaction_losses(model, passes.output.latents, replaced)
     assert found.terms == expected.terms
     assert [x.item() for x in found.weighted] == [0.5 * expected.total.item()]
     assert not any(x.requires_grad for x in found.terms.values())
@@ -63,13 +74,15 @@ def test_by_default_it_is_half_the_interaction_losses_and_nothing_else() -> None
 @pytest.mark.parametrize("kind", ["cos", "cka", "barlow", "cka_debiased", "barlow_full"])
 def test_decorrelation_comes_with_its_weight_and_does_not_wait_for_the_gate(kind: str) -> None:
     model = tiny_model()
-    step = step_of(model, epoch=5, interaction=False)
-    value = decorrelation(kind, step.output.latents).detach()
+    view = view_of(model)
+    value = decorrelation(kind, model.fuse(view.projected, view.masks).latents).detach()
     published = {"cos": 3e-3, "cka": 1e-2, "cka_debiased": 1e-2, "barlow": 10, "barlow_full": 10}
-    found = demands(model, step, decorrelation=kind)
+    found = demands(model, view, epoch=5, gate_open=False, decorrelation=kind)
     assert found.terms == {"decorrelation": value}
     assert found.weighted[0].item() == pytest.approx(published[kind] * value.item())
-    given = demands(model, step, decorrelation=kind, decorrelation_weight=0.25)
+    given = demands(
+        model, view, epoch=5, gate_open=False, decorrelation=kind, decorrelation_weight=0.25
+    )
     assert given.weighted[0].item() == pytest.approx(0.25 * value.item())
 
 
@@ -96,8 +109,8 @@ def test_barlow_rises_from_nothing_over_its_warm_up() -> None:
 )
 def test_each_option_gives_other_terms_of_the_same_names(options: dict[str, str]) -> None:
     model = tiny_model(widths=THREE)
-    step = step_of(model)
-    plain, other = demands(model, step), demands(model, step, **options)
+    view = view_of(model)
+    plain, other = demands(model, view), demands(model, view, **options)
     assert plain.terms.keys() == other.terms.keys() == set(model.experts)
     assert all(not torch.equal(plain.terms[e], other.terms[e]) for e in model.experts)
 
@@ -105,24 +118,15 @@ def test_each_option_gives_other_terms_of_the_same_names(options: dict[str, str]
 @pytest.mark.parametrize("variant", ["paper", "swap", "predictive", "residual"])
 def test_a_part_of_the_batch_is_the_batch_of_that_part(variant: str) -> None:
     model = tiny_model()
-    step = step_of(model)
-    part = Step(
-        step.view[:2],
-        model.fuse(step.view[:2].projected, step.view[:2].masks),
-        Supervision(TASK, TARGET[:2], TASK.losses),
-        step.rows[:2],
-        0,
-        True,
-    )
-    found = demands(model, step, variant=variant, noise_fraction=0.5).terms
-    for expert, value in demands(model, part, variant=variant).terms.items():
+    view = view_of(model)
+    found = demands(model, view, variant=variant, noise_fraction=0.5).terms
+    for expert, value in demands(model, view[:2], variant=variant).terms.items():
         torch.testing.assert_close(found[expert], value, rtol=0, atol=1e-10)
 
 
 def test_the_pid_router_brings_heads_that_are_no_part_of_the_model() -> None:
     model = tiny_model()
-    step = step_of(model, interaction=False)
-    found = demands(model, step, router="pid")
+    found = demands(model, view_of(model), gate_open=False, router="pid")
     assert set(found.terms) == {"router_heads", "router"}
     assert len(found.weighted) == 2
     config = LossConfig(router="pid")
@@ -137,7 +141,7 @@ def test_the_pid_router_brings_heads_that_are_no_part_of_the_model() -> None:
 def test_a_single_expert_is_asked_nothing() -> None:
     model = tiny_model("dense")
     everything = {"decorrelation": "cka", "router": "pid", "variant": "residual"}
-    found = demands(model, step_of(model), **everything)
+    found = demands(model, view_of(model), **everything)
     assert (found.weighted, found.terms) == ((), {})
 
 

@@ -9,7 +9,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fli2moe.errors import InputError
-from fli2moe.losses import VARIANTS, Supervision, View, derangement
+from fli2moe.losses import (
+    VARIANTS,
+    InteractionLosses,
+    Supervision,
+    View,
+    derangement,
+    evidence_views,
+    run_views,
+)
 from fli2moe.losses.variants import centred, common_evidence
 from fli2moe.model import FusionTransformer, masks_of
 from fli2moe.task import Task
@@ -41,8 +49,14 @@ def found_terms(
     variant: str, model: FusionTransformer, batch: TokenBatch, task: Task, seed: int = 7
 ) -> dict[str, Tensor]:
     view = View(model.project(batch), masks_of(batch))
-    latents = model.fuse(view.projected, view.masks).latents
-    return dict(VARIANTS[variant](model, view, latents, supervised(task), seeded(seed)).terms)
+    return dict(losses_of(variant, model, view, supervised(task), seed).terms)
+
+
+def losses_of(
+    variant: str, model: FusionTransformer, view: View, supervision: Supervision, seed: int = 7
+) -> InteractionLosses:
+    passes = run_views(model, view, evidence_views(view, seeded(seed)))
+    return VARIANTS[variant](model, view, passes.output.latents, passes.latents, supervision)
 
 
 def sign(x: float) -> int:
@@ -209,8 +223,7 @@ def test_samples_without_a_modality_give_finite_losses_and_gradients(
         mask = view.masks[m].clone()
         mask[row] = False
         view = view.replace(m, view.projected[m], mask)
-    latents = model.fuse(view.projected, view.masks).latents
-    result = VARIANTS[variant](model, view, latents, supervised(MULTICLASS), seeded())
+    result = losses_of(variant, model, view, supervised(MULTICLASS))
     result.total.backward()
     assert torch.isfinite(result.total)
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.bank.parameters())
@@ -238,22 +251,18 @@ def test_a_term_is_least_where_what_it_rewards_holds() -> None:
     only_expert(model, "unique_text", own)
     only_expert(model, "synergy", None)
     view = View(model.project(batch), masks_of(batch))
-    latents = model.fuse(view.projected, view.masks).latents
     sharp = Supervision(MULTICLASS, TARGETS["multiclass"], lambda x, y: 0 * x.sum(-1))
-    pure = VARIANTS["predictive"](model, view, latents, sharp, seeded()).terms
+    pure = losses_of("predictive", model, view, sharp).terms
     assert pure["unique_text"].abs() < 1e-20  # it does not care whose picture it is
     assert pure["unique_image"] > 1e-3
     assert pure["synergy"] == 0 < mixed["synergy"]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_one_sample_has_no_partner(variant: str) -> None:
+def test_one_sample_has_no_partner() -> None:
     model, batch = tiny_model(), tiny_batch([{"text": 2, "image": 2}])
     view = View(model.project(batch), masks_of(batch))
-    latents = model.fuse(view.projected, view.masks).latents
-    one = supervised(MULTICLASS, torch.tensor([0]))
     with pytest.raises(InputError, match="within the batch: 1 sample; expected at least 2"):
-        VARIANTS[variant](model, view, latents, one, seeded())
+        evidence_views(view, seeded())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -280,7 +289,6 @@ def test_the_cross_entropy_is_the_trainings_own() -> None:
     """Class weights and smoothing come with the supervision."""
     model, batch = tiny_model(), batch_of(WIDTHS)
     view = View(model.project(batch), masks_of(batch))
-    latents = model.fuse(view.projected, view.masks).latents
     calls: list[Tensor] = []
 
     def losses(logits: Tensor, target: Tensor) -> Tensor:
@@ -288,6 +296,6 @@ def test_the_cross_entropy_is_the_trainings_own() -> None:
         return F.cross_entropy(logits, target, reduction="none")
 
     target = TARGETS["multiclass"]
-    VARIANTS["residual"](model, view, latents, Supervision(MULTICLASS, target, losses), seeded())
+    losses_of("residual", model, view, Supervision(MULTICLASS, target, losses))
     assert len(calls) == 4  # text alone, picture alone, and each unique expert
     assert all(torch.equal(c, target) for c in calls)

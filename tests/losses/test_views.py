@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from tiny import tiny_batch, tiny_model
 
 from fli2moe.errors import InputError
-from fli2moe.losses import View, derangement, only, swapped
-from fli2moe.losses.views import expert_logits, latents_of
+from fli2moe.losses import View, derangement, only, run_views, shares_rows, swapped
+from fli2moe.losses.views import expert_logits
 from fli2moe.model import masks_of
 
 
@@ -67,14 +67,16 @@ def test_a_swap_takes_tokens_and_mask_of_the_partner() -> None:
 
 def test_swapping_everything_permutes_the_latents() -> None:
     model, view = tiny_model(), view_of()
-    clean, moved = latents_of(model, [view, swapped(view, model.modalities, torch.tensor([1, 0]))])
-    torch.testing.assert_close(moved, clean.flip(0), rtol=0, atol=1e-12)
+    others = [swapped(view, model.modalities, torch.tensor([1, 0]))]
+    passes = run_views(model, view, others)
+    expected = passes.output.latents.flip(0)
+    torch.testing.assert_close(passes.latents[0], expected, rtol=0, atol=1e-12)
 
 
 def test_what_is_absent_does_not_matter() -> None:
     model, view = tiny_model(), view_of()
     other = view.replace("image", 5 + view.projected["image"], view.masks["image"])
-    alone, again = latents_of(model, [only(view, "text"), only(other, "text")])
+    alone, again = run_views(model, view, [only(view, "text"), only(other, "text")]).latents
     assert torch.equal(alone, again)
     assert only(view, "text").present["image"].tolist() == [False, False]
     assert only(view, "text").present["text"].tolist() == [True, True]
@@ -82,9 +84,23 @@ def test_what_is_absent_does_not_matter() -> None:
 
 def test_views_run_as_one_batch_as_they_would_alone() -> None:
     model, view = tiny_model(), view_of()
-    views = [view, only(view, "image"), swapped(view, ["text"], torch.tensor([1, 0]))]
-    for found, each in zip(latents_of(model, views), views, strict=True):
+    clean = model.fuse(view.projected, view.masks)
+    views = [view[:1], only(view, "image")[:1], swapped(view, ["text"], torch.tensor([1, 0]))[:1]]
+    passes = run_views(model, view, views)
+    torch.testing.assert_close(passes.output.logits, clean.logits, rtol=0, atol=1e-12)
+    assert len(passes.latents) == len(views)
+    for found, each in zip(passes.latents, views, strict=True):
         alone = model.fuse(each.projected, each.masks)
         torch.testing.assert_close(found, alone.latents, rtol=0, atol=1e-12)
         logits = expert_logits(model, found)
         torch.testing.assert_close(logits, alone.expert_logits, rtol=0, atol=1e-12)
+
+
+def test_what_a_view_shares_with_the_batch_is_recognised() -> None:
+    view = view_of()
+    other = swapped(view[:1], ["text"], torch.tensor([0]))
+    assert shares_rows(other.projected["image"], view.projected["image"])
+    assert shares_rows(other.masks["image"], view.masks["image"])
+    assert not shares_rows(other.projected["text"], view.projected["text"])
+    assert not shares_rows(view.projected["image"][1:], view.projected["image"])
+    assert not shares_rows(view.projected["image"][:, :1], view.projected["image"])

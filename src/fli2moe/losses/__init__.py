@@ -6,13 +6,26 @@ from fli2moe.losses.interaction import (
     SPACES,
     InteractionLosses,
     interaction_losses,
-    noisy_latents,
-    replaced_latents,
+    replaced_views,
 )
 from fli2moe.losses.objective import Objective, Step, check_losses
 from fli2moe.losses.pid import PidLosses, PidRouter
-from fli2moe.losses.variants import VARIANTS, Supervision, predictive_losses, residual_losses
-from fli2moe.losses.views import View, derangement, only, swapped
+from fli2moe.losses.variants import (
+    VARIANTS,
+    Supervision,
+    evidence_views,
+    predictive_losses,
+    residual_losses,
+)
+from fli2moe.losses.views import (
+    Passes,
+    View,
+    derangement,
+    only,
+    run_views,
+    shares_rows,
+    swapped,
+)
 
 __all__ = [
     "DECORRELATIONS",
@@ -21,6 +34,7 @@ __all__ = [
     "VARIANTS",
     "InteractionLosses",
     "Objective",
+    "Passes",
     "PidLosses",
     "PidRouter",
     "Step",
@@ -30,11 +44,13 @@ __all__ = [
     "decorrelation",
     "derangement",
     "effective_rank",
+    "evidence_views",
     "interaction_losses",
-    "noisy_latents",
     "only",
     "predictive_losses",
-    "replaced_latents",
+    "replaced_views",
     "residual_losses",
+    "run_views",
+    "shares_rows",
     "swapped",
 ]

@@ -106,6 +106,9 @@ DECORRELATIONS: dict[str, Callable[[tuple[Tensor, ...]], list[Tensor]]] = {
     "cka_debiased": cka_debiased,
     "barlow_full": barlow_full,
 }
+COUPLED = tuple(kind for kind in DECORRELATIONS if kind not in ("none", "cos"))
+"""Kinds that compare samples with each other; `cos` is a mean over samples."""
+
 FEWEST = {"cka": 2, "barlow": 2, "barlow_full": 2, "cka_debiased": 4}
 
 

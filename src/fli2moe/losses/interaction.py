@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fli2moe.errors import InputError, unknown_name
-from fli2moe.losses.views import View, derangement, expert_logits, latents_of, swapped
+from fli2moe.losses.views import View, derangement, expert_logits, swapped
 from fli2moe.model import FusionTransformer, expert_names
 
 SPACES = ("latent", "logit")
@@ -34,39 +34,27 @@ class InteractionLosses:
 
 def interaction_losses(
     model: FusionTransformer,
-    projected: Mapping[str, Tensor],
-    masks: Mapping[str, Tensor],
     latents: Tensor,
-    generator: torch.Generator,
+    replaced: Mapping[str, Tensor],
     *,
     synergy_floor: float | None = None,
     space: str = "latent",
-    replacement: str = "noise",
-    means: Mapping[str, Tensor] | None = None,
 ) -> InteractionLosses:
     """Computes the M + 2 terms of design 3.2.
 
     Args:
         model: a mixture with the experts `unique_<modality>`, `synergy`, `redundancy`.
-        projected: {modality: (B, T, H)} projected tokens of the clean input.
-        masks: {modality: (B, T)}.
         latents: (B, E, M * H) of the clean input.
-        generator: source of the noise or of the partners, on the CPU.
+        replaced: {modality: (B, E, M * H)} with that modality replaced.
         synergy_floor: the synergy term is max(floor, cos); None leaves the cosine plain.
         space: what the terms compare: `latent`, or `logit` (the experts' logits, as in I2MoE).
-        replacement: what a modality becomes; one of `REPLACEMENTS`.
-        means: {modality: (D,)} training means of the features, for `replacement: mean`.
 
     Raises:
-        InputError: when the model has other experts, an option is unknown, `mean` has no means,
-            or `swap` has one sample only.
+        InputError: when the model has other experts, or `space` is unknown.
     """
     check_experts(model)
     if space not in SPACES:
         raise unknown_name("losses.space", "space", space, SPACES)
-    replaced = replaced_latents(
-        model, View(projected, masks), generator, replacement=replacement, means=means
-    )
     if space == "logit":
         latents = expert_logits(model, latents)
         replaced = {m: expert_logits(model, z) for m, z in replaced.items()}
@@ -96,27 +84,24 @@ def check_experts(model: FusionTransformer) -> None:
         raise InputError("interaction losses", f"experts {', '.join(model.experts)}", expected)
 
 
-def noisy_latents(
-    model: FusionTransformer,
-    projected: Mapping[str, Tensor],
-    masks: Mapping[str, Tensor],
-    generator: torch.Generator,
-) -> dict[str, Tensor]:
-    """Returns {modality: latents (B, E, M * H) with that modality's projected tokens as noise}."""
-    return replaced_latents(model, View(projected, masks), generator)
-
-
-def replaced_latents(
+def replaced_views(
     model: FusionTransformer,
     view: View,
     generator: torch.Generator,
     *,
     replacement: str = "noise",
     means: Mapping[str, Tensor] | None = None,
-) -> dict[str, Tensor]:
-    """Returns {modality: latents (B, E, M * H) with that modality replaced}.
+) -> dict[str, View]:
+    """Returns {modality: the view with that modality replaced}; padding stays padding.
 
-    One draw serves all experts; the M passes run as one batch. Padding stays padding.
+    One draw serves all experts.
+
+    Args:
+        model: whose projection `mean` goes through.
+        view: the clean batch.
+        generator: source of the noise or of the partners, on the CPU.
+        replacement: what a modality becomes; one of `REPLACEMENTS`.
+        means: {modality: (D,)} training means of the features, for `replacement: mean`.
 
     Raises:
         InputError: when `replacement` is unknown, `mean` has no means, or `swap` has one sample.
@@ -127,8 +112,7 @@ def replaced_latents(
         raise InputError("losses.replacement", "mean without means", "training means (D,) each")
     centre = {m: model.projections[m](x.to(view.projected[m])) for m, x in (means or {}).items()}
     replace = REPLACEMENTS[replacement]
-    views = [replace(view, m, centre, generator) for m in model.modalities]
-    return dict(zip(model.modalities, latents_of(model, views), strict=True))
+    return {m: replace(view, m, centre, generator) for m in model.modalities}
 
 
 Centres = Mapping[str, Tensor]

@@ -3,41 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from fli2moe.config import Config, LossConfig
 from fli2moe.errors import InputError
-from fli2moe.losses.decorrelation import FEWEST, WEIGHTS, decorrelation
-from fli2moe.losses.interaction import InteractionLosses, check_experts, interaction_losses
+from fli2moe.losses.decorrelation import COUPLED, FEWEST, WEIGHTS, decorrelation
+from fli2moe.losses.interaction import (
+    InteractionLosses,
+    check_experts,
+    interaction_losses,
+    replaced_views,
+)
 from fli2moe.losses.pid import PidRouter, check_two, prior_logits
-from fli2moe.losses.variants import VARIANTS, Supervision
-from fli2moe.losses.views import View
-from fli2moe.model import FusionTransformer, MoEOutput
+from fli2moe.losses.variants import VARIANTS, Supervision, evidence_views
+from fli2moe.losses.views import Passes, View
+from fli2moe.model import FusionTransformer
 from fli2moe.task import Task
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One training batch after the model's forward pass.
+    """A training batch, or a part of one, after the model has run on it and its other views.
 
     Attributes:
         view: projected tokens and masks.
-        output: of the model.
+        passes: of the model; without other views the interaction losses do not act.
         supervision: task, labels and CE.
         rows: (B,) positions of the samples in the training split.
         epoch: from 0.
-        interaction: whether the interaction losses act yet (the gate is open).
+        share: the part's share of the batch's samples.
+        share_others: the part's share of the samples that have other views.
     """
 
     view: View
-    output: MoEOutput
+    passes: Passes
     supervision: Supervision
     rows: Tensor
     epoch: int
-    interaction: bool
+    share: float = 1.0
+    share_others: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,12 +56,18 @@ class Demands:
         terms: each term as it is defined, without lambda and without gradient.
     """
 
-    weighted: tuple[Tensor, ...]
-    terms: Mapping[str, Tensor]
+    weighted: tuple[Tensor, ...] = ()
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __add__(self, other: Demands) -> Demands:
+        return Demands(self.weighted + other.weighted, {**self.terms, **other.terms})
 
 
 class Objective(nn.Module):
     """Interaction losses, decorrelation and the router's loss; nothing for a single expert.
+
+    `separable` losses are means over samples: those of a batch are the sums of its parts', each
+    times its share. `coupled` ones compare samples with each other and need all of them at once.
 
     Its parameters are the auxiliary heads of `router: pid`; they are no part of the model.
 
@@ -86,46 +99,85 @@ class Objective(nn.Module):
             prior = prior_logits(task, target)
             self.pid = PidRouter(model.modalities, model.hidden, task, prior)
 
-    def forward(self, model: FusionTransformer, step: Step, generator: torch.Generator) -> Demands:
-        """Returns the losses of one step; noise and partners come from `generator`."""
-        weighted: list[Tensor] = []
-        terms: dict[str, Tensor] = {}
-        if len(model.experts) < 2:
-            return Demands((), terms)
-        if self.config.interaction and step.interaction:
-            interaction = self._interaction(model, step, generator)
-            weighted.append(self.config.interaction * interaction.total)
-            terms |= interaction.terms
-        if self.config.decorrelation != "none":
-            alike = decorrelation(self.config.decorrelation, step.output.latents)
-            weighted.append(decorrelation_weight(self.config, step.epoch) * alike)
-            terms["decorrelation"] = alike
-        if self.pid is not None:
-            pid = self.pid(step.view, step.supervision.target, step.rows, step.output.weights)
-            weighted += [pid.heads, pid.router]
-            terms |= {"router_heads": pid.heads, "router": pid.router}
-        return Demands(tuple(weighted), {name: x.detach() for name, x in terms.items()})
+    def views(
+        self, model: FusionTransformer, view: View, generator: torch.Generator
+    ) -> tuple[View, ...]:
+        """Returns the other views that the interaction losses need; none where they are off.
 
-    def _interaction(
-        self, model: FusionTransformer, step: Step, generator: torch.Generator
-    ) -> InteractionLosses:
+        They are of the first `noise_fraction` of the samples; noise and partners come from
+        `generator`, for the whole batch at once.
+        """
         config = self.config
-        rows = slice(max(2, round(config.noise_fraction * len(step.view))))
-        view, latents = step.view[rows], step.output.latents[rows]
+        if len(model.experts) < 2 or not config.interaction:
+            return ()
+        part = view[slice(max(2, round(config.noise_fraction * len(view))))]
+        if config.variant in VARIANTS:
+            return tuple(evidence_views(part, generator))
+        replacement = "swap" if config.variant == "swap" else config.replacement
+        replaced = replaced_views(model, part, generator, replacement=replacement, means=self.means)
+        return tuple(replaced.values())
+
+    @property
+    def couples(self) -> bool:
+        """Whether a loss compares samples with each other."""
+        return self.config.decorrelation in COUPLED or self.pid is not None
+
+    def forward(self, model: FusionTransformer, step: Step) -> Demands:
+        """Returns all losses of one whole batch."""
+        return self.separable(model, step) + self.coupled(model, step)
+
+    def separable(self, model: FusionTransformer, step: Step) -> Demands:
+        """Returns the losses that are means over samples, times the part's share."""
+        found = Demands()
+        if step.passes.latents:
+            terms = self._interaction(model, step)
+            scaled = InteractionLosses({e: step.share_others * x for e, x in terms.items()})
+            weighted = self.config.interaction * scaled.total
+            found += Demands((weighted,), _detached(scaled.terms))
+        if self.config.decorrelation not in COUPLED:
+            found += self._decorrelation(model, step)
+        return found
+
+    def coupled(self, model: FusionTransformer, step: Step) -> Demands:
+        """Returns the losses that need every sample of the batch at once."""
+        found = Demands()
+        if self.config.decorrelation in COUPLED:
+            found += self._decorrelation(model, step)
+        if self.pid is not None:
+            weights = step.passes.output.weights
+            pid = self.pid(step.view, step.supervision.target, step.rows, weights)
+            terms = {"router_heads": pid.heads, "router": pid.router}
+            found += Demands((pid.heads, pid.router), _detached(terms))
+        return found
+
+    def _decorrelation(self, model: FusionTransformer, step: Step) -> Demands:
+        if self.config.decorrelation == "none" or len(model.experts) < 2:
+            return Demands()
+        alike = step.share * decorrelation(self.config.decorrelation, step.passes.output.latents)
+        weight = decorrelation_weight(self.config, step.epoch)
+        return Demands((weight * alike,), _detached({"decorrelation": alike}))
+
+    def _interaction(self, model: FusionTransformer, step: Step) -> Mapping[str, Tensor]:
+        config, others = self.config, step.passes.latents
+        rows = slice(len(others[0]))
+        latents = step.passes.output.latents[rows]
         if config.variant in VARIANTS:
             supervision = replace(step.supervision, target=step.supervision.target[rows])
-            return VARIANTS[config.variant](model, view, latents, supervision, generator)
-        return interaction_losses(
+            losses = VARIANTS[config.variant]
+            return losses(model, step.view[rows], latents, others, supervision).terms
+        replaced = dict(zip(model.modalities, others, strict=True))
+        found = interaction_losses(
             model,
-            view.projected,
-            view.masks,
             latents,
-            generator,
+            replaced,
             synergy_floor=config.synergy_floor,
             space=config.space,
-            replacement="swap" if config.variant == "swap" else config.replacement,
-            means=self.means,
         )
+        return found.terms
+
+
+def _detached(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: x.detach() for name, x in terms.items()}
 
 
 def decorrelation_weight(config: LossConfig, epoch: int) -> float:

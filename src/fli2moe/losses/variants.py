@@ -22,14 +22,14 @@ estimates |E[l_S | x_m]|^2 without bias, so that what one modality says alone is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fli2moe.losses.interaction import InteractionLosses, check_experts
-from fli2moe.losses.views import View, derangement, expert_logits, latents_of, only, swapped
+from fli2moe.losses.views import View, derangement, expert_logits, only, swapped
 from fli2moe.model import FusionTransformer
 from fli2moe.task import Task
 
@@ -54,26 +54,44 @@ class Supervision:
     losses: TaskLosses
 
 
+def evidence_views(view: View, generator: torch.Generator) -> list[View]:
+    """Returns the 3 M views that both losses need: only_m, swap_m and swap'_m for every m.
+
+    Args:
+        view: the clean batch, at least two samples; its modalities in the model's order.
+        generator: source of the partners, on the CPU.
+
+    Raises:
+        InputError: when there is one sample only.
+    """
+    names = tuple(view.masks)
+    views = [only(view, m) for m in names]
+    for _ in range(2):
+        partners = derangement(len(view), generator)
+        views += [swapped(view, [n for n in names if n != m], partners) for m in names]
+    return views
+
+
 def predictive_losses(
     model: FusionTransformer,
     view: View,
     latents: Tensor,
+    others: Sequence[Tensor],
     supervision: Supervision,
-    generator: torch.Generator,
 ) -> InteractionLosses:
     """Computes the M + 2 terms of `predictive`.
 
     Args:
         model: a mixture with the experts `unique_<modality>`, `synergy`, `redundancy`.
-        view: the clean batch, at least two samples.
+        view: the clean batch.
         latents: (B, E, M * H) of the clean batch.
+        others: (B, E, M * H) of each of `evidence_views`.
         supervision: task, labels and CE.
-        generator: source of the partners, on the CPU.
 
     Raises:
-        InputError: when the model has other experts, or there is one sample only.
+        InputError: when the model has other experts.
     """
-    logits = _logits_of_views(model, view, latents, supervision, generator)
+    logits = _logits_of_views(model, view, latents, others, supervision)
     return _terms(model, logits, supervision, explained=False, shrinkage=0.0)
 
 
@@ -81,11 +99,11 @@ def residual_losses(
     model: FusionTransformer,
     view: View,
     latents: Tensor,
+    others: Sequence[Tensor],
     supervision: Supervision,
-    generator: torch.Generator,
 ) -> InteractionLosses:
     """Computes the M + 2 terms of `residual`; arguments and errors as `predictive_losses`."""
-    logits = _logits_of_views(model, view, latents, supervision, generator)
+    logits = _logits_of_views(model, view, latents, others, supervision)
     return _terms(model, logits, supervision, explained=True, shrinkage=SHRINKAGE)
 
 
@@ -113,19 +131,12 @@ def _logits_of_views(
     model: FusionTransformer,
     view: View,
     latents: Tensor,
+    others: Sequence[Tensor],
     supervision: Supervision,
-    generator: torch.Generator,
 ) -> _Logits:
     check_experts(model)
     names = model.modalities
-    views = [only(view, m) for m in names]
-    for _ in range(2):
-        partners = derangement(len(view), generator)
-        views += [swapped(view, [n for n in names if n != m], partners) for m in names]
-    clean, *rest = (
-        centred(supervision.task, expert_logits(model, z))
-        for z in (latents, *latents_of(model, views))
-    )
+    clean, *rest = (centred(supervision.task, expert_logits(model, z)) for z in (latents, *others))
     groups = [dict(zip(names, rest[i::], strict=False)) for i in range(0, len(rest), len(names))]
     alone, swap, swap_again = groups
     redundancy = model.experts.index("redundancy")

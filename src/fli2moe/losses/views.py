@@ -1,4 +1,7 @@
-"""Views: the same batch with one or several modalities exchanged, taken away or replaced."""
+"""Views: the same batch with one or several modalities exchanged, taken away or replaced.
+
+Losses say which views they need and read the latents; `run_views` is where the model runs.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fli2moe.errors import InputError
-from fli2moe.model import FusionTransformer
+from fli2moe.model import FusionTransformer, MoEOutput
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +88,43 @@ def derangement(size: int, generator: torch.Generator) -> Tensor:
             return order
 
 
-def latents_of(model: FusionTransformer, views: Sequence[View]) -> tuple[Tensor, ...]:
-    """Returns the experts' latents (B, E, M * H) of each view, run as one batch."""
-    projected = {m: torch.cat([v.projected[m] for v in views]) for m in model.modalities}
-    masks = {m: torch.cat([v.masks[m] for v in views]) for m in model.modalities}
-    return torch.split(model.latents(projected, masks), len(views[0]))
+@dataclass(frozen=True, eq=False)
+class Passes:
+    """What the model made of a batch and of its other views.
+
+    Attributes:
+        output: of the clean view.
+        latents: (B', E, M * H) of each other view, in their order.
+    """
+
+    output: MoEOutput
+    latents: tuple[Tensor, ...]
+
+
+def run_views(model: FusionTransformer, clean: View, others: Sequence[View]) -> Passes:
+    """Runs the model on a batch and on other views of it: the only place where losses run it.
+
+    Args:
+        model: any.
+        clean: B samples.
+        others: each of the first B' samples, one B' <= B for all, and as many tokens as the clean
+            view; what they share with it is the same memory (`shares_rows`).
+    """
+    output = model.fuse(clean.projected, clean.masks)
+    if not others:
+        return Passes(output, ())
+    projected = {m: torch.cat([v.projected[m] for v in others]) for m in model.modalities}
+    masks = {m: torch.cat([v.masks[m] for v in others]) for m in model.modalities}
+    return Passes(output, torch.split(model.latents(projected, masks), len(others[0])))
+
+
+def shares_rows(part: Tensor, whole: Tensor) -> bool:
+    """Returns whether `part` (B', ...) is the first rows of `whole` (B, ...), the same memory."""
+    return (
+        part.data_ptr() == whole.data_ptr()
+        and part.shape[1:] == whole.shape[1:]
+        and part.stride() == whole.stride()
+    )
 
 
 def expert_logits(model: FusionTransformer, latents: Tensor) -> Tensor:
