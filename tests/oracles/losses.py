@@ -94,9 +94,10 @@ def interaction_terms(
 
 
 def decorrelation(kind: str, latents: Tensor) -> Tensor:
-    """Mean over the pairs of experts of latents (B, E, W)."""
-    experts = latents.unbind(1)
-    return torch.stack([DECORRELATIONS[kind](x, y) for x, y in combinations(experts, 2)]).mean()
+    """Mean over the pairs of experts of latents (B, E, W); in float64, for the sums cancel."""
+    experts = latents.double().unbind(1)
+    pairs = [DECORRELATIONS[kind](x, y) for x, y in combinations(experts, 2)]
+    return torch.stack(pairs).mean().to(latents)
 
 
 def cos(x: Tensor, y: Tensor) -> Tensor:
