@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fli2moe import training
+from fli2moe import trainee, training
 from fli2moe.batches import Batches, encode_split
 from fli2moe.config import Config, LossConfig, TrainingConfig
 from fli2moe.data.sample import Dataset, Sample
@@ -29,7 +29,8 @@ from fli2moe.losses import objective
 from fli2moe.predictor import Predictor
 from fli2moe.schedule import FLOOR, rate_factor
 from fli2moe.task import Task
-from fli2moe.training import Trainee, fit
+from fli2moe.trainee import Trainee
+from fli2moe.training import fit
 
 MakeConfig = Callable[..., Config]
 
@@ -184,7 +185,7 @@ def test_a_gate_that_never_opens_keeps_losses_and_masking_off(
         raise AssertionError("behind a closed gate")
 
     monkeypatch.setattr(objective, "interaction_losses", refuse)
-    monkeypatch.setattr(training, "mask_at_random", refuse)
+    monkeypatch.setattr(trainee, "mask_at_random", refuse)
     gated = {"interaction_schedule": "gated", "gate_loss": 1e-6}
     with caplog.at_level(logging.WARNING, "fli2moe"):
         rows = history_of(make_config(losses=gated), dataset, cache)
@@ -201,7 +202,8 @@ def test_the_configs_device_trains(
         asked.append(name)
         return torch.device("cpu")
 
-    monkeypatch.setattr(training, "find_device", found)
+    for module in (trainee, training):
+        monkeypatch.setattr(module, "find_device", found)
     config = make_config(device="cpu", training={"epochs": 1})
     assert fit(config, dataset, cache=cache).device == torch.device("cpu")
     assert asked == ["cpu", "cpu"]  # the trainer's, and the predictor's
@@ -211,7 +213,7 @@ def test_an_open_gate_brings_losses_masking_and_decay(
     make_config: MakeConfig, dataset: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch
 ):
     calls = {"loss": 0, "mask": 0}
-    loss, mask = objective.interaction_losses, training.mask_at_random
+    loss, mask = objective.interaction_losses, trainee.mask_at_random
 
     def count(name: str, function: Any) -> Any:
         def counted(*args: Any, **options: Any) -> Any:
@@ -221,7 +223,7 @@ def test_an_open_gate_brings_losses_masking_and_decay(
         return counted
 
     monkeypatch.setattr(objective, "interaction_losses", count("loss", loss))
-    monkeypatch.setattr(training, "mask_at_random", count("mask", mask))
+    monkeypatch.setattr(trainee, "mask_at_random", count("mask", mask))
     gated = {"interaction_schedule": "gated", "gate_loss": 100.0}
     rows = history_of(make_config(losses=gated), dataset, cache)
     assert [row["gate_open"] for row in rows] == [1, 1]
@@ -259,8 +261,8 @@ def test_the_router_has_its_own_rate(make_config: MakeConfig, dataset: Dataset):
     config = make_config(training={"learning_rate": 0.01, "router_rate": 0.1})
     predictor = fit(config, dataset)
     target = predictor.task.encode([s.labels for s in dataset.train])
-    trainee = Trainee(predictor.model, predictor.task, config, predictor.means, target, 10)
-    rest, router = trainee.configure_optimizers().param_groups
+    trained = Trainee(predictor.model, predictor.task, config, predictor.means, target, 10)
+    rest, router = trained.configure_optimizers().param_groups
     assert (rest["base"], router["base"]) == (0.01, pytest.approx(0.001))
     named = dict(predictor.model.named_parameters())
     own = {id(p) for n, p in named.items() if n.startswith("router.")}
@@ -310,9 +312,9 @@ def test_fit_returns_the_best_epoch_and_stops_early(
     seen: list[dict[str, torch.Tensor]] = []
     losses = iter([3.0, 1.0, 2.0, 4.0, 0.5])
 
-    def scripted(trainee: Trainee) -> dict[str, float]:
-        trainee.validation = []
-        seen.append({k: v.clone() for k, v in trainee.model.state_dict().items()})
+    def scripted(self: Trainee) -> dict[str, float]:
+        self.validation = []
+        seen.append({k: v.clone() for k, v in self.model.state_dict().items()})
         return {"val_loss": next(losses), "val_score": 0.5}
 
     monkeypatch.setattr(Trainee, "take_validation", scripted)
@@ -359,13 +361,11 @@ def test_a_loss_that_is_not_finite_is_one_line_and_keeps_the_last_good_weights(
 def test_good_weights_on_disk_are_never_replaced_by_nan(
     make_config: MakeConfig, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    step = Trainee.training_step
+    def poisoned(self: Trainee, optimizer: torch.optim.Optimizer) -> None:
+        if self.global_step == 5:  # last step of epoch 2
+            next(self.model.parameters()).grad.fill_(float("inf"))
 
-    def poisoned(self: Trainee, batch: Any, batch_idx: int) -> Any:
-        loss = step(self, batch, batch_idx)
-        return loss * float("inf") if self.global_step == 5 else loss  # last step of epoch 2
-
-    monkeypatch.setattr(Trainee, "training_step", poisoned)
+    monkeypatch.setattr(Trainee, "on_before_optimizer_step", poisoned)
     with pytest.raises(InputError, match="not finite"):
         fit(make_config(training={"clip": None}), dataset, tmp_path / "run")
     kept = load_file(tmp_path / "run" / "checkpoints" / "best.safetensors")

@@ -92,6 +92,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.means = config, dict(means)
+        self.experts = len(model.experts)
         self.pid: PidRouter | None = None
         if config.router == "pid" and len(model.experts) > 1:
             check_two(model.modalities)
@@ -108,7 +109,7 @@ class Objective(nn.Module):
         `generator`, for the whole batch at once.
         """
         config = self.config
-        if len(model.experts) < 2 or not config.interaction:
+        if self.experts < 2 or not config.interaction:
             return ()
         part = view[slice(max(2, round(config.noise_fraction * len(view))))]
         if config.variant in VARIANTS:
@@ -120,11 +121,12 @@ class Objective(nn.Module):
     @property
     def couples(self) -> bool:
         """Whether a loss compares samples with each other."""
-        return self.config.decorrelation in COUPLED or self.pid is not None
+        decorrelated = self.experts > 1 and self.config.decorrelation in COUPLED
+        return decorrelated or self.pid is not None
 
     def forward(self, model: FusionTransformer, step: Step) -> Demands:
         """Returns all losses of one whole batch."""
-        return self.separable(model, step) + self.coupled(model, step)
+        return self.separable(model, step) + self.coupled(step)
 
     def separable(self, model: FusionTransformer, step: Step) -> Demands:
         """Returns the losses that are means over samples, times the part's share."""
@@ -135,14 +137,14 @@ class Objective(nn.Module):
             weighted = self.config.interaction * scaled.total
             found += Demands((weighted,), _detached(scaled.terms))
         if self.config.decorrelation not in COUPLED:
-            found += self._decorrelation(model, step)
+            found += self._decorrelation(step)
         return found
 
-    def coupled(self, model: FusionTransformer, step: Step) -> Demands:
+    def coupled(self, step: Step) -> Demands:
         """Returns the losses that need every sample of the batch at once."""
         found = Demands()
         if self.config.decorrelation in COUPLED:
-            found += self._decorrelation(model, step)
+            found += self._decorrelation(step)
         if self.pid is not None:
             weights = step.passes.output.weights
             pid = self.pid(step.view, step.supervision.target, step.rows, weights)
@@ -150,8 +152,8 @@ class Objective(nn.Module):
             found += Demands((pid.heads, pid.router), _detached(terms))
         return found
 
-    def _decorrelation(self, model: FusionTransformer, step: Step) -> Demands:
-        if self.config.decorrelation == "none" or len(model.experts) < 2:
+    def _decorrelation(self, step: Step) -> Demands:
+        if self.config.decorrelation == "none" or self.experts < 2:
             return Demands()
         alike = step.share * decorrelation(self.config.decorrelation, step.passes.output.latents)
         weight = decorrelation_weight(self.config, step.epoch)
