@@ -34,7 +34,7 @@ def trainee_of(model: FusionTransformer, batch: Batch, **options: Any) -> Traine
     task = Task("multilabel" if batch.target.ndim == 2 else "multiclass", classes)
     modalities = {m: {"encoder": "vector"} for m in model.modalities}
     data = {"path": "-", "labels": task.kind, "modalities": modalities}
-    config = Config.from_dict({"data": data, "losses": {"interaction": 0.5, **options}})
+    config = Config.from_dict({"preset": "paper", "data": data, "losses": options})
     means = {m: torch.zeros(width) for m, width in model.widths.items()}
     mode = model.training
     trainee = Trainee(model, task, config, means, batch.target, 1)
@@ -42,10 +42,11 @@ def trainee_of(model: FusionTransformer, batch: Batch, **options: Any) -> Traine
     return trainee
 
 
-def product_step(trainee: Trainee, batch: Batch, seed: int) -> Tensor:
+def product_step(trainee: Trainee, batch: Batch, seed: int, *, bf16: bool = False) -> Tensor:
     """Loss of one step of ours, forward and backward; noise follows from the seed."""
     trainee.random.manual_seed(seed)
-    loss = trainee.training_step(batch, 0)
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        loss = trainee.training_step(batch, 0)
     loss.backward()
     return loss.detach()
 

@@ -113,7 +113,7 @@ def test_attribution(
             torch.testing.assert_close(found[head][m], values, rtol=0, atol=ATTRIBUTION)
 
 
-RATE, OTHER = 0.5, 0.4
+RATE, OTHER = 0.5, 0.3
 DROPOUTS: dict[str, dict[str, Any]] = {
     "dropout": {"dropout": RATE},
     "attention_dropout": {"attention_dropout": RATE},
@@ -166,7 +166,7 @@ def errors_apart(x: Tensor, y: Tensor) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", DROPOUTS)
 def test_dropout_gives_the_same_distribution_of_outputs(kind: str) -> None:
-    """And a rate of .4 in place of .5 would be seen."""
+    """And a rate of .3 in place of .5 would be seen."""
     model = tiny_model(**DROPOUTS[kind]).float().train()
     oracle, found = OracleModel.of(model), outputs_of(model, seed=1)
     assert found.var(0).max() > 1e-3
