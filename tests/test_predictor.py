@@ -28,7 +28,7 @@ from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.model_game import BASELINES
 from fli2moe.explain.pieces import contribution_shares, input_name, leak_players
 from fli2moe.features import default_cache
-from fli2moe.model import MoEOutput
+from fli2moe.model import MoEOutput, from_pretrained
 from fli2moe.predictor import Predictor
 from fli2moe.task import Task
 from fli2moe.tokens import TokenBatch, Tokens
@@ -73,6 +73,43 @@ def test_loading_gives_identical_logits(predictor: Predictor, dataset: Dataset, 
     assert torch.equal(predictor.run(tokens).logits, again.run(tokens).logits)
     first, second = (p.explain(dataset.test[0].inputs, budget=300) for p in (predictor, again))
     assert first.to_json() == second.to_json()
+
+
+def test_from_pretrained_reads_a_folder_or_the_hub(
+    predictor: Predictor, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    import huggingface_hub
+
+    asked: list[dict[str, Any]] = []
+
+    def download(name: str, **options: Any) -> str:
+        asked.append({"name": name, **options})
+        return str(tiny_run)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    predictor.save_pretrained(tmp_path / "owner" / "name")
+    monkeypatch.chdir(tmp_path)
+    here = Predictor.from_pretrained("owner/name")
+    assert not asked
+    encoders = {"text": predictor.encoders["text"]}
+    there = Predictor.from_pretrained(
+        "owner/other", revision="v1", token="t", local_files_only=True, encoders=encoders
+    )
+    assert here.fingerprint == there.fingerprint == predictor.fingerprint
+    assert there.encoders["text"] is predictor.encoders["text"]
+    (options,) = asked
+    given = [options[key] for key in ("name", "revision", "token", "local_files_only")]
+    assert given == ["owner/other", "v1", "t", True]
+    patterns = set(options["allow_patterns"])
+    assert {Path(name).suffix for name in patterns} == {".safetensors", ".json", ".yaml", ".md"}
+    assert {path.name for path in (tmp_path / "owner" / "name").iterdir()} <= patterns
+    assert not any("*" in name for name in patterns)
+
+
+def test_a_saved_predictor_is_a_saved_model(predictor: Predictor, tiny_run: Path):
+    model = from_pretrained(tiny_run)
+    state = predictor.model.state_dict()
+    assert all(torch.equal(x, state[name]) for name, x in model.state_dict().items())
 
 
 def test_same_seed_same_explanation(predictor: Predictor, sample: Sample, explanation: Explanation):

@@ -12,17 +12,17 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from saved import edit, edit_tensors, mend
 
-from fli2moe import run_folder
+from fli2moe import __version__, run_folder
 from fli2moe.config import Config
 from fli2moe.data.sample import Dataset
 from fli2moe.encoders import load_encoder
 from fli2moe.encoders.builtin import BuiltinPatches
 from fli2moe.errors import InputError, MachineError
-from fli2moe.files import file_digest
 from fli2moe.predictor import Predictor
-from fli2moe.run_folder import environment, load_encoders, run_config
+from fli2moe.run_folder import RUN_FILES, environment, load_encoders, run_config
 
 MakeConfig = Callable[..., Config]
 
@@ -42,12 +42,6 @@ def message(run: Path) -> str:
     return line
 
 
-def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))
-
-
 def test_save_and_load_give_the_same_predictor(predictor: Predictor, tmp_path: Path):
     predictor.save(tmp_path / "again")
     again = Predictor.load(tmp_path / "again")
@@ -61,10 +55,9 @@ def test_save_and_load_give_the_same_predictor(predictor: Predictor, tmp_path: P
 
 def test_the_folder_describes_itself_without_a_pickle(tiny_run: Path):
     names = {p.name for p in tiny_run.iterdir()}
-    described = {"config.yaml", "model.safetensors", "baseline.safetensors", "predictor.json"}
-    assert described | {"environment.json", "training.json"} <= names
+    assert set(RUN_FILES) - {"metrics.json"} <= names
     suffixes = {p.suffix for p in tiny_run.rglob("*") if p.is_file()}
-    assert suffixes <= {".yaml", ".json", ".safetensors"}
+    assert suffixes <= {".yaml", ".json", ".safetensors", ".md"}
     for path in tiny_run.rglob("*.safetensors"):
         assert b"pickle" not in path.read_bytes()[:2000]
     known = json.loads((tiny_run / "environment.json").read_text())
@@ -73,7 +66,9 @@ def test_the_folder_describes_itself_without_a_pickle(tiny_run: Path):
     assert set(load_file(tiny_run / "baseline.safetensors")) == {"text", "image"}
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "baseline.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "baseline.safetensors", "selftest.safetensors", "config.json"]
+)
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "gone"])
 def test_damaged_weights_are_found_by_checksum(run: Path, name: str, damage: str):
     path, data = run / name, bytearray((run / name).read_bytes())
@@ -87,12 +82,15 @@ def test_damaged_weights_are_found_by_checksum(run: Path, name: str, damage: str
     if damage == "gone":
         path.unlink()
     assert message(run).startswith(f"{path}: missing or damaged; expected sha256 ")
-    assert message(run).endswith("train again or copy the run folder anew")
+    assert message(run).endswith("copy the folder anew, or train again")
 
 
 def test_a_file_that_is_not_listed_does_not_pass_unchecked(run: Path):
-    edit(run / "predictor.json", lambda card: card["sha256"].pop("model.safetensors"))
-    assert "model.safetensors: missing or damaged" in message(run)
+    for name in ("config.json", "baseline.safetensors"):
+        before = (run / "predictor.json").read_bytes()
+        edit(run / "predictor.json", lambda card, name=name: card["sha256"].pop(name))
+        assert f"{name}: missing or damaged" in message(run)
+        (run / "predictor.json").write_bytes(before)
 
 
 @pytest.mark.parametrize("name", ["predictor.json", "config.yaml"])
@@ -123,11 +121,21 @@ def test_a_card_without_a_key_is_damaged(run: Path, key: str):
     assert key in line
 
 
-def test_another_format_names_both_versions(run: Path):
-    edit(run / "predictor.json", lambda card: card.update(format="fli2moe/predictor/9"))
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"format": "fli2moe/predictor/9", "version": "0.8.0"}, "of a newer version, 0.8.0"),
+        ({"version": "77.0.0"}, "of a newer version, 77.0.0"),
+        ({"format": "fli2moe/predictor/2"}, "of an older version, "),
+        ({"format": "somebody/else"}, "format 'somebody/else'; expected fli2moe/predictor/3"),
+    ],
+)
+def test_another_format_names_both_versions(run: Path, change: dict[str, str], said: str):
+    edit(run / "predictor.json", lambda card: card.update(change))
     line = message(run)
-    assert "format 'fli2moe/predictor/9'; expected fli2moe/predictor/2" in line
-    assert "use the matching version" in line
+    assert line.startswith(f"{run / 'predictor.json'}: format ")
+    assert said in line
+    assert f"fli2moe/predictor/3, as written by fli2moe {__version__}" in line
 
 
 def upgrade(monkeypatch: pytest.MonkeyPatch, **versions: str) -> None:
@@ -197,31 +205,105 @@ def test_another_encoder_is_refused_before_any_forward(run: Path):
     assert "use the same weights and options, or train again" in line
 
 
-def test_weights_of_another_size_name_the_first_tensors(run: Path):
-    text = (run / "config.yaml").read_text()
-    (run / "config.yaml").write_text(text.replace("hidden: 16\n", "hidden: 32\n"))
+def put(path: Path, key: str, value: Any) -> None:
+    """Sets `section.key` of a YAML file."""
+    data = yaml.safe_load(path.read_text())
+    *sections, last = key.split(".")
+    inner = data
+    for section in sections:
+        inner = inner[section]
+    inner[last] = value
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [("hidden", 32, "16"), ("heads", 4, "2"), ("positions", "none", "learned")],
+)
+def test_settings_that_are_not_the_models_are_refused(
+    run: Path, key: str, value: Any, expected: str
+):
+    put(run / "config.yaml", f"model.{key}", value)
+    found = f"{run / 'config.yaml'}: model.{key}: {value}; expected {expected}, with which the"
+    assert message(run).startswith(found)
+
+
+def test_other_labels_than_the_models_are_refused(run: Path):
+    original = (run / "predictor.json").read_bytes()
+
+    def swap(card: dict[str, Any]) -> None:
+        card["classes"][:2] = reversed(card["classes"][:2])
+
+    edit(run / "predictor.json", swap)
     line = message(run)
-    assert "tensors do not fit config.yaml" in line
-    assert len(line) < 600
+    assert line.startswith(f"{run / 'predictor.json'}: classes: ['match', 'dog', ")
+    assert "expected those of config.json, ['dog', 'match', " in line
+    (run / "predictor.json").write_bytes(original)
+    edit(run / "config.json", lambda data: data.update(labels=None))
+    mend(run)
+    edit(run / "predictor.json", lambda card: card["classes"].append("more"))
+    assert "predictor.json: classes: 5 names; expected 4" in message(run)
+    edit(run / "predictor.json", lambda card: card["classes"].pop())
+    assert Predictor.load(run).task.classes == ("dog", "match", "star", "sunny")
+    put(run / "config.yaml", "data.classes", ["sunny", "star", "match", "dog"])
+    assert "expected those of config.yaml, ['sunny', " in message(run)
 
 
-def test_a_file_that_is_no_safetensors_is_refused_without_reading_it(run: Path):
-    path = run / "model.safetensors"
-    path.write_bytes(b"\x80\x04cos\nsystem\n.")  # how a pickle begins
-    digest = file_digest(path)
-    edit(run / "predictor.json", lambda card: card["sha256"].update({path.name: digest}))
-    assert "model.safetensors: not readable" in message(run)
+def test_other_modalities_than_the_models_are_refused(run: Path):
+    edit(run / "predictor.json", lambda card: card["modalities"].pop("text"))
+    assert "predictor.json: modalities: ['image']; expected those of config.json" in message(run)
+    edit(run / "predictor.json", lambda card: card["modalities"].update(text={"kind": "text"}))
+    assert "predictor.json: damaged: 'identity'" in message(run)
 
 
-def test_missing_and_extra_tensors_are_named(run: Path):
-    path = run / "model.safetensors"
-    state = load_file(path)
-    state["extra"] = state.pop("classifier.bias")
-    save_file(state, path)
-    digest = file_digest(path)
-    edit(run / "predictor.json", lambda card: card["sha256"].update({path.name: digest}))
+def test_other_modalities_in_the_settings_are_refused(run: Path):
+    put(run / "config.yaml", "data.modalities.audio", {"encoder": "builtin:words"})
     line = message(run)
-    assert "2 tensors do not fit config.yaml: classifier.bias missing, extra (" in line
+    assert line.startswith(f"{run / 'config.yaml'}: modalities: ['text', 'image', 'audio']; ")
+    assert "expected those of config.json, ['text', 'image']" in line
+
+
+class Wider:
+    """Says that it is another encoder, and is not as wide."""
+
+    def __init__(self, encoder: Any) -> None:
+        self.kind, self.identity, self.fingerprint = (
+            encoder.kind,
+            encoder.identity,
+            encoder.fingerprint,
+        )
+        self.width = encoder.width + 1
+
+
+def test_an_encoder_of_another_width_is_refused(run: Path, predictor: Predictor):
+    encoders: dict[str, Any] = {"text": Wider(predictor.encoders["text"])}
+    with pytest.raises(InputError) as caught:
+        Predictor.load(run, encoders)
+    found = "modality text: the encoder gives features of width 65; expected the model's 64; "
+    assert found in str(caught.value)
+
+
+def test_a_changed_weight_with_mended_checksums_is_found_by_the_self_test(run: Path):
+    edit_tensors(run / "model.safetensors", lambda x: x["classifier.weight"].mul_(1.01))
+    line = message(run)
+    assert line.startswith(f"{run / 'selftest.safetensors'}: on cpu the logits differ by ")
+    assert "computes other numbers than where the model was saved" in line
+
+
+def test_a_baseline_of_another_width_is_refused(run: Path):
+    edit_tensors(run / "baseline.safetensors", lambda x: x.update(text=torch.zeros(3)))
+    assert "baseline: shapes " in message(run)
+
+
+def test_a_model_with_weights_that_are_not_finite_is_not_saved(
+    predictor: Predictor, tmp_path: Path
+):
+    broken = predictor.to("cpu")
+    with torch.no_grad():
+        broken.model.classifier.bias.fill_(float("nan"))
+    with pytest.raises(InputError, match="NaN or infinite logits"):
+        broken.save(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def modality(make_config: MakeConfig, name: str, **options: Any) -> Config:

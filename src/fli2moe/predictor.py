@@ -17,23 +17,16 @@ from fli2moe.config import Config
 from fli2moe.devices import find_device
 from fli2moe.encoders import Encoder, players_of
 from fli2moe.errors import unknown_name
-from fli2moe.explain.attribution import attribute
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.game import TokenGame
 from fli2moe.explain.model_game import BASELINES, model_game
-from fli2moe.explain.pieces import (
-    DROP_WARNING,
-    completeness_notes,
-    contribution_shares,
-    found_settings,
-    input_name,
-    picture_size,
-    probe_sample,
-    token_tables,
-)
+from fli2moe.explain.pieces import DROP_WARNING
+from fli2moe.explaining import explain_sample
+from fli2moe.hub import HubOptions, find_pretrained
 from fli2moe.model import FusionTransformer, MoEOutput, undisturbed
 from fli2moe.prediction import Prediction, check_modalities, predictions
-from fli2moe.run_folder import Parts, load_parts, parts_digest, save_parts
+from fli2moe.run_card import write_run_card
+from fli2moe.run_folder import RUN_FILES, Parts, load_parts, parts_digest, save_parts
 from fli2moe.task import Task
 from fli2moe.tokens import Player, TokenBatch
 
@@ -206,62 +199,15 @@ class Predictor:
         Raises:
             InputError: for an unknown target, unreadable inputs, or too small a budget.
         """
-        options = self.config.explain
-        budget = options.budget if budget is None else budget
-        chosen = None if target is None else self.task.index(target)
-        tokens = self.encode([inputs]) if tokens is None else tokens
-        output = self.run(tokens)
-        probabilities = self.task.probabilities(output.logits)[0]
-        chosen = int(probabilities.argmax()) if chosen is None else chosen
-        name = self.task.classes[chosen]
-        attribution = attribute(
-            self.model,
-            tokens,
-            self.task.target_weights([[chosen]]),
-            options.attribution,
-            baseline=self.attribution_baseline(),
-            steps=options.steps,
-            seed=seed,
-        )
-        probed = probe_sample(
-            lambda players: self.game(inputs, name, tokens=tokens, players=players),
-            tokens,
-            self.players(inputs, tokens),
-            budget,
-            options.contexts,
-            seed,
-        )
-        notes = [*probed.notes, *completeness_notes(attribution)]
-        if options.baseline == "drop":
-            notes.append(DROP_WARNING)
-        settings = {**options.model_dump(mode="json"), "budget": budget}
-        weights = output.weights[0].tolist()
-        shares = contribution_shares(self.task, output, [chosen])[0].tolist()
-        return Explanation(
+        return explain_sample(
+            self,
+            inputs,
+            target,
             sample_id=sample_id,
-            target=name,
-            class_index=chosen,
-            task=self.task.kind,
-            classes=self.task.classes,
-            probabilities=tuple(probabilities.tolist()),
-            heads=self.model.heads,
-            expert_weights=dict(zip(self.model.experts, weights, strict=True)),
-            expert_shares=dict(zip(self.model.experts, shares, strict=True)),
-            attribution=options.attribution,
-            token_scores=token_tables(tokens, attribution.scores),
-            players=probed.players,
-            parts=probed.parts,
-            pairs=probed.pairs,
-            inputs={m: input_name(inputs[m]) for m in self.encoders},
-            labels=tuple(labels),
-            sizes={
-                m: picture_size(inputs[m]) for m, e in self.encoders.items() if e.kind == "image"
-            },
-            unseen={m: tuple(e.unseen(inputs[m])) for m, e in self.encoders.items()},
-            notes=tuple(notes),
-            settings={**settings, **found_settings(probed, attribution)},
+            labels=labels,
+            budget=budget,
             seed=seed,
-            fingerprint=self.fingerprint,
+            tokens=tokens,
         )
 
     @cached_property
@@ -270,24 +216,57 @@ class Predictor:
         return parts_digest(self._parts())
 
     def save(self, folder: str | Path) -> Path:
-        """Writes the predictor into a run folder: YAML, JSON and safetensors, no pickle."""
+        """Writes the predictor into a run folder: YAML, JSON, safetensors, a model card; no pickle.
+
+        Raises:
+            InputError: when the model's logits are not finite.
+            MachineError: when the folder cannot be written.
+        """
         save_parts(self._parts(), Path(folder))
+        self.write_card(folder)
         return Path(folder)
+
+    save_pretrained = save
+
+    def write_card(self, folder: str | Path) -> None:
+        """Writes the card alone, with the figures in `folder` that are this predictor's."""
+        write_run_card(self._parts(), Path(folder))
 
     def _parts(self) -> Parts:
         return Parts(self.config, self.task, self.model, self.encoders, self.means)
 
     @staticmethod
     def load(folder: str | Path, encoders: Mapping[str, Encoder] | None = None) -> Predictor:
+        """Reads what `save` wrote, from a folder of this machine; see `from_pretrained`."""
+        return Predictor(**vars(load_parts(Path(folder), encoders)))
+
+    @staticmethod
+    def from_pretrained(
+        name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        encoders: Mapping[str, Encoder] | None = None,
+    ) -> Predictor:
         """Reads what `save` wrote onto the config's device; loads the encoders that it names.
 
         Args:
-            folder: the run folder.
+            name_or_path: the run folder; `owner/name`, where there is no such folder, is fetched
+                from the Hugging Face hub.
+            revision: branch, tag or commit on the hub.
+            token: of an account that may read the model on the hub.
+            cache_dir: where downloads of the model are kept.
+            local_files_only: use an earlier download of the model, never the network. Encoders
+                that the config names are found as ever: give `encoders` where they may not be.
             encoders: {modality: encoder} in place of the config's, where those have moved.
 
         Raises:
-            InputError: when files are missing or damaged, or an encoder is not the one that the
-                model was trained with.
-            MachineError: when the config's device cannot be used.
+            InputError: when files are missing, damaged, of another version or do not fit each
+                other, an encoder is not the one that the model was trained with, or the model
+                does not give here the logits that it gave where it was saved.
+            MachineError: when the hub cannot be reached, or the device cannot be used.
         """
-        return Predictor(**vars(load_parts(Path(folder), encoders)))
+        options = HubOptions(revision, token, cache_dir, local_files_only)
+        return Predictor.load(find_pretrained(name_or_path, RUN_FILES, options), encoders)

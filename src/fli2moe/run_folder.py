@@ -1,4 +1,8 @@
-"""A predictor on disk: config.yaml, predictor.json, two safetensors files, environment.json."""
+"""A predictor on disk: a saved model (`model/pretrained.py`) with all that reads raw inputs.
+
+Beside the model's own files stand config.yaml, predictor.json, baseline.safetensors and
+environment.json; training and evaluation add what they found.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from fli2moe import __version__
@@ -22,14 +24,17 @@ from fli2moe.devices import find_device
 from fli2moe.encoders import Encoder, encoder_options, load_encoder
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.files import file_digest, read_json, write_json, write_tensors, write_text
-from fli2moe.model import FusionTransformer, build_model
+from fli2moe.model import FusionTransformer, check_baseline, pretrained
+from fli2moe.model.pretrained import PretrainedConfig
 from fli2moe.presets import PRESETS
+from fli2moe.stored import AGAIN, read_format, read_tensors
 from fli2moe.task import Task
 
-FORMAT = "fli2moe/predictor/2"
-WEIGHTS, BASELINE, CARD = "model.safetensors", "baseline.safetensors", "predictor.json"
-ENVIRONMENT = "environment.json"
-AGAIN = "train again or copy the run folder anew"
+FORMAT = "fli2moe/predictor/3"
+SETTINGS, BASELINE, PREDICTOR = "config.yaml", "baseline.safetensors", "predictor.json"
+ENVIRONMENT, TRAINING, METRICS = "environment.json", "training.json", "metrics.json"
+RUN_FILES = (*pretrained.MODEL_FILES, SETTINGS, BASELINE, PREDICTOR, ENVIRONMENT, TRAINING, METRICS)
+"""What a hub is asked for: nothing in it is a pickle, and no results per sample."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +51,17 @@ class Parts:
 
 
 def save_parts(parts: Parts, folder: Path) -> None:
-    """Writes a predictor into `folder`; `predictor.json`, written last, holds the checksums."""
-    write_text(folder / "config.yaml", parts.config.to_yaml())
-    write_tensors(folder / WEIGHTS, parts.model.state_dict())
+    """Writes a predictor into `folder`; `predictor.json`, written last, holds the checksums.
+
+    Raises:
+        InputError: when the model's logits are not finite.
+        MachineError: when the folder cannot be written.
+    """
+    pretrained.save_model(parts.model, parts.config.model, folder, parts.task.classes)
+    write_text(folder / SETTINGS, parts.config.to_yaml())
     write_tensors(folder / BASELINE, parts.means)
     write_json(folder / ENVIRONMENT, environment())
-    card = {
+    described = {
         "format": FORMAT,
         "version": __version__,
         "task": parts.task.kind,
@@ -65,9 +75,9 @@ def save_parts(parts: Parts, folder: Path) -> None:
             }
             for m, e in parts.encoders.items()
         },
-        "sha256": {name: file_digest(folder / name) for name in (WEIGHTS, BASELINE)},
+        "sha256": {name: file_digest(folder / name) for name in (pretrained.CONFIG, BASELINE)},
     }
-    write_json(folder / CARD, card)
+    write_json(folder / PREDICTOR, described)
 
 
 def load_parts(folder: Path, encoders: Mapping[str, Encoder] | None = None) -> Parts:
@@ -78,19 +88,24 @@ def load_parts(folder: Path, encoders: Mapping[str, Encoder] | None = None) -> P
         encoders: {modality: encoder} in place of those that the config names.
 
     Raises:
-        InputError: when files are missing or damaged, or an encoder is not the one that the model
-            was trained with.
+        InputError: when files are missing, damaged, of another version or do not fit each other,
+            an encoder is not the one that the model was trained with, or the model does not give
+            here the logits that it gave where it was saved.
         MachineError: when the config's device is not there.
     """
-    card = _read_card(folder)
-    config = Config.from_yaml(folder / "config.yaml")
+    known = _read_known(folder)
+    config = Config.from_yaml(folder / SETTINGS)
+    about = pretrained.read_config(folder)
+    _check_agreement(folder, known, config, about)
     encoders = load_encoders(config, encoders)
-    _check_encoders(folder, card, encoders)
-    widths = {m: e.width for m, e in encoders.items()}
-    model = build_model(config.model, widths, len(card.task.classes))
-    _fill(model, folder / WEIGHTS)
-    means = _tensors(folder / BASELINE)
-    return Parts(config, card.task, model.eval().to(find_device(config.device)), encoders, means)
+    _check_encoders(folder, known, encoders, about.widths)
+    model = pretrained.load_model(folder, about)
+    means = read_tensors(folder / BASELINE, known.digests.get(BASELINE, ""))
+    check_baseline(means, about.widths)
+    model.to(find_device(config.device))
+    if model.device.type != "cpu":
+        pretrained.check_selftest(model, folder, about)
+    return Parts(config, known.task, model, encoders, means)
 
 
 def parts_digest(parts: Parts) -> str:
@@ -112,12 +127,12 @@ def run_config(folder: Path) -> Config:
     """
     if not folder.is_dir():
         raise InputError(str(folder), "no such run folder", "a folder written by `fli2moe train`")
-    return Config.from_yaml(folder / "config.yaml")
+    return Config.from_yaml(folder / SETTINGS)
 
 
 def refuse_overwriting(folder: Path) -> None:
     """Raises InputError when the folder holds a trained model."""
-    if (folder / CARD).exists():
+    if (folder / PREDICTOR).exists():
         remedy = "or give --overwrite (overwrite=True in Python)"
         raise InputError(str(folder), "holds a trained model", "a new folder", remedy)
 
@@ -169,53 +184,69 @@ def environment() -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class _Card:
-    """What `predictor.json` says: the task, and {modality: digest} of the encoders."""
+class _Known:
+    """What `predictor.json` says: the task, digests of encoders by modality, and of files."""
 
     task: Task
     identities: Mapping[str, str]
     fingerprints: Mapping[str, str]
+    digests: Mapping[str, str]
 
 
-def _read_card(folder: Path) -> _Card:
-    """Reads `predictor.json` and checks the files that it lists."""
+def _read_known(folder: Path) -> _Known:
+    """Reads `predictor.json`; the digest of `config.json` in it covers the model's files."""
     if not folder.is_dir():
         raise InputError(str(folder), "no such run folder", "a folder written by `fli2moe train`")
-    path = folder / CARD
-    card = read_json(path, AGAIN)
-    written = card.get("format") if isinstance(card, dict) else None
-    if written != FORMAT:
-        expected = f"{FORMAT}, written by version {__version__}"
-        raise InputError(str(path), f"format {written!r}", expected, "use the matching version")
+    path = folder / PREDICTOR
+    data = read_format(path, FORMAT)
     try:
-        digests = dict(card["sha256"])
-        task = Task(card["task"], tuple(card["classes"]))
+        digests = {str(name): str(digest) for name, digest in data["sha256"].items()}
+        task = Task(data["task"], tuple(data["classes"]))
         known = {
-            m: (str(e["identity"]), str(e["fingerprint"])) for m, e in card["modalities"].items()
+            m: (str(e["identity"]), str(e["fingerprint"])) for m, e in data["modalities"].items()
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(str(path), f"damaged: {error}", FORMAT, AGAIN) from None
-    for name in (WEIGHTS, BASELINE):
-        digest = digests.get(name, "")
-        if not (folder / name).is_file() or file_digest(folder / name) != digest:
-            found = "missing or damaged"
-            raise InputError(str(folder / name), found, f"sha256 {digest[:12]}", AGAIN)
     identities, fingerprints = ({m: pair[i] for m, pair in known.items()} for i in (0, 1))
-    return _Card(task, identities, fingerprints)
+    config, digest = folder / pretrained.CONFIG, digests.get(pretrained.CONFIG, "")
+    if not config.is_file() or file_digest(config) != digest:
+        raise InputError(str(config), "missing or damaged", f"sha256 {digest[:12]}", AGAIN)
+    return _Known(task, identities, fingerprints, digests)
 
 
-def _check_encoders(folder: Path, card: _Card, encoders: Mapping[str, Encoder]) -> None:
+def _check_agreement(folder: Path, known: _Known, config: Config, about: PretrainedConfig) -> None:
+    """Refuses three descriptions of one model that do not say the same."""
+    settings, written = folder / SETTINGS, about.model.model_dump(mode="json")
+    for key, value in config.model.model_dump(mode="json").items():
+        if value != written[key]:
+            expected = f"{written[key]}, with which the model was saved"
+            raise InputError(f"{settings}: model.{key}", f"{value}", expected, AGAIN)
+    classes, listed = known.task.classes, folder / PREDICTOR
+    for source, names in (("config.json", about.labels), (SETTINGS, config.data.classes)):
+        if names is not None and names != classes:
+            expected = f"those of {source}, {list(names)}"
+            raise InputError(f"{listed}: classes", f"{list(classes)}", expected, AGAIN)
+    if len(classes) != about.classes:
+        raise InputError(f"{listed}: classes", f"{len(classes)} names", f"{about.classes}", AGAIN)
+    for path, modalities in ((listed, known.identities), (settings, config.data.modalities)):
+        if set(modalities) != set(about.widths):
+            expected = f"those of config.json, {list(about.widths)}"
+            raise InputError(f"{path}: modalities", f"{list(modalities)}", expected, AGAIN)
+
+
+def _check_encoders(
+    folder: Path, known: _Known, encoders: Mapping[str, Encoder], widths: Mapping[str, int]
+) -> None:
     """Refuses another encoder; warns of the same one computed by other library versions."""
-    for m, identity in card.identities.items():
-        if m not in encoders or encoders[m].identity != identity:
-            found, remedy = (
-                "another encoder than at training time",
-                "use the same weights and options",
-            )
-            raise InputError(
-                f"{folder}: modality {m}", found, identity[:12], f"{remedy}, or train again"
-            )
-    changed = [m for m, known in card.fingerprints.items() if encoders[m].fingerprint != known]
+    for m, identity in known.identities.items():
+        where, remedy = f"{folder}: modality {m}", "use the same weights and options"
+        if encoders[m].identity != identity:
+            found = "another encoder than at training time"
+            raise InputError(where, found, identity[:12], f"{remedy}, or train again")
+        if encoders[m].width != widths[m]:
+            found = f"the encoder gives features of width {encoders[m].width}"
+            raise InputError(where, found, f"the model's {widths[m]}", f"{remedy}, or train again")
+    changed = [m for m, then in known.fingerprints.items() if encoders[m].fingerprint != then]
     if changed:
         logger.warning(
             "%s: other library versions compute the features of %s than at training time (%s)",
@@ -234,26 +265,6 @@ def _changed_versions(folder: Path) -> str:
     now = environment()["packages"]
     changed = [name for name in then if name in now and then[name] != now[name]]
     return "; ".join(f"{name} {then[name]}, now {now[name]}" for name in changed)
-
-
-def _fill(model: FusionTransformer, path: Path) -> None:
-    """Loads weights; names and shapes must be exactly the model's."""
-    have = {name: tuple(x.shape) for name, x in _tensors(path).items()}
-    want = {name: tuple(x.shape) for name, x in model.state_dict().items()}
-    wrong = sorted(n for n in have.keys() | want.keys() if have.get(n) != want.get(n))
-    if wrong:
-        first = ", ".join(f"{n} {have.get(n, 'missing')}" for n in wrong[:3])
-        found = f"{len(wrong)} tensors do not fit config.yaml: {first}"
-        expected = ", ".join(f"{want.get(n, 'none')}" for n in wrong[:3])
-        raise InputError(str(path), found, expected, AGAIN)
-    model.load_state_dict(_tensors(path))
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise InputError(str(path), f"not readable: {error}", "safetensors", AGAIN) from None
 
 
 def _load(name: str, modality: ModalityConfig, shared: Mapping[str, Any], device: str) -> Encoder:

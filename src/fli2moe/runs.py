@@ -69,7 +69,7 @@ def evaluate_run(
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Measures the run's model on its test split and writes `metrics.json`.
+    """Measures the run's model on its test split and writes `metrics.json` and the model card.
 
     Args:
         run: the run folder.
@@ -89,7 +89,7 @@ def evaluate_run(
     for name, other in others.items():
         if other.config.data != predictor.config.data:
             raise InputError(f"--against {name}", "trained on other data", "the same data section")
-    return evaluate(
+    metrics = evaluate(
         predictor,
         load_dataset(predictor.config.data),
         cache=default_cache(run),
@@ -98,6 +98,8 @@ def evaluate_run(
         seed=predictor.config.seed if seed is None else seed,
         progress=progress,
     )
+    predictor.write_card(run)  # it shows the figures
+    return metrics
 
 
 def explain_run(

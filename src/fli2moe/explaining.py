@@ -1,0 +1,94 @@
+"""The whole explanation of one sample, put together from attribution and pair probes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fli2moe.explain.attribution import attribute
+from fli2moe.explain.explanation import Explanation
+from fli2moe.explain.pieces import (
+    DROP_WARNING,
+    completeness_notes,
+    contribution_shares,
+    found_settings,
+    input_name,
+    picture_size,
+    probe_sample,
+    token_tables,
+)
+from fli2moe.tokens import TokenBatch
+
+if TYPE_CHECKING:
+    from fli2moe.predictor import Predictor
+
+
+def explain_sample(
+    predictor: Predictor,
+    inputs: Mapping[str, Any],
+    target: str | None,
+    *,
+    sample_id: str,
+    labels: Sequence[str],
+    budget: int | None,
+    seed: int,
+    tokens: TokenBatch | None,
+) -> Explanation:
+    """Does what `Predictor.explain` says; the arguments are its own."""
+    options = predictor.config.explain
+    budget = options.budget if budget is None else budget
+    chosen = None if target is None else predictor.task.index(target)
+    tokens = predictor.encode([inputs]) if tokens is None else tokens
+    output = predictor.run(tokens)
+    probabilities = predictor.task.probabilities(output.logits)[0]
+    chosen = int(probabilities.argmax()) if chosen is None else chosen
+    name = predictor.task.classes[chosen]
+    attribution = attribute(
+        predictor.model,
+        tokens,
+        predictor.task.target_weights([[chosen]]),
+        options.attribution,
+        baseline=predictor.attribution_baseline(),
+        steps=options.steps,
+        seed=seed,
+    )
+    probed = probe_sample(
+        lambda players: predictor.game(inputs, name, tokens=tokens, players=players),
+        tokens,
+        predictor.players(inputs, tokens),
+        budget,
+        options.contexts,
+        seed,
+    )
+    notes = [*probed.notes, *completeness_notes(attribution)]
+    if options.baseline == "drop":
+        notes.append(DROP_WARNING)
+    settings = {**options.model_dump(mode="json"), "budget": budget}
+    weights = output.weights[0].tolist()
+    shares = contribution_shares(predictor.task, output, [chosen])[0].tolist()
+    return Explanation(
+        sample_id=sample_id,
+        target=name,
+        class_index=chosen,
+        task=predictor.task.kind,
+        classes=predictor.task.classes,
+        probabilities=tuple(probabilities.tolist()),
+        heads=predictor.model.heads,
+        expert_weights=dict(zip(predictor.model.experts, weights, strict=True)),
+        expert_shares=dict(zip(predictor.model.experts, shares, strict=True)),
+        attribution=options.attribution,
+        token_scores=token_tables(tokens, attribution.scores),
+        players=probed.players,
+        parts=probed.parts,
+        pairs=probed.pairs,
+        inputs={m: input_name(inputs[m]) for m in predictor.encoders},
+        labels=tuple(labels),
+        sizes={
+            m: picture_size(inputs[m]) for m, e in predictor.encoders.items() if e.kind == "image"
+        },
+        unseen={m: tuple(e.unseen(inputs[m])) for m, e in predictor.encoders.items()},
+        notes=tuple(notes),
+        settings={**settings, **found_settings(probed, attribution)},
+        seed=seed,
+        fingerprint=predictor.fingerprint,
+    )
