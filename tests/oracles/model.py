@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from tiny import alone
@@ -18,9 +17,7 @@ from torch.nn import functional as F
 
 from fli2moe.model import FusionTransformer
 from fli2moe.tokens import TokenBatch
-
-LONGEST = 2048
-"""Rows of the sinusoidal table."""
+from oracles.inputs import OraclePositions, OracleProjection, OracleRouter, mean_of_real
 
 
 @dataclass(frozen=True)
@@ -74,85 +71,47 @@ class OracleLayer(nn.Module):
         return x + self.dropout(self.contract(hidden)), attention
 
 
-class OracleExpert(nn.Module):
-    """One pre-norm transformer, with or without a norm after the last layer."""
+class OraclePooling(nn.Module):
+    """One vector per modality: the mean of its tokens, or softmax(x q / sqrt(H)) as weights."""
 
-    def __init__(self, layers: Sequence[OracleLayer], width: int, final_norm: bool) -> None:
+    def __init__(self, kind: str, modalities: int, width: int) -> None:
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(modalities, width)) if kind == "attention" else None
+
+    def forward(self, pieces: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
+        """M x (B, T, H) with masks (B, T) to (B, M * H)."""
+        vectors = []
+        for number, (x, mask) in enumerate(zip(pieces, masks, strict=True)):
+            if self.query is None:
+                vectors.append(mean_of_real(x, mask))
+                continue
+            scores = x @ self.query[number] / math.sqrt(x.shape[-1])  # (B, T)
+            weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
+            vectors.append((weights[..., None] * x).sum(1))
+        return torch.cat(vectors, dim=-1)
+
+
+class OracleExpert(nn.Module):
+    """One pre-norm transformer, with or without a norm after the last layer, and its pooling."""
+
+    def __init__(
+        self, layers: Sequence[OracleLayer], width: int, final_norm: bool, pooling: OraclePooling
+    ) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(width) if final_norm else None
+        self.pooling = pooling
 
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """(B, T, H) and one map (B, heads, T, T) per layer."""
-        maps = []
+    def forward(self, x: Tensor, masks: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """(B, T, H) and M masks to the latent (B, M * H) and one map (B, heads, T, T) per layer."""
+        maps, mask = [], torch.cat(list(masks), dim=1)
         for layer in self.layers:
             x, attention = layer(x, mask)
             maps.append(attention)
-        return x if self.norm is None else self.norm(x), maps
-
-
-class OracleProjection(nn.Module):
-    """(features - mean) / deviation, then D -> H."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(inputs))
-        self.register_buffer("deviation", torch.ones(inputs))
-        self.linear = nn.Linear(inputs, outputs)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(..., D) to (..., H)."""
-        return self.linear((features - self.mean) / self.deviation)
-
-
-class OraclePositions(nn.Module):
-    """Position embedding counted per modality + modality embedding, concatenated."""
-
-    def __init__(self, modalities: Sequence[str], width: int, kind: str, longest: int) -> None:
-        super().__init__()
-        self.kind = kind
-        self.modality = nn.ParameterDict({m: torch.zeros(width) for m in modalities})
-        if kind == "learned":
-            self.table = nn.ParameterDict({m: torch.zeros(longest, width) for m in modalities})
-        if kind == "sinusoidal":
-            # sin(p / 10000^(2i / H)) at channel 2i, cos of the same at 2i + 1
-            angle = torch.arange(LONGEST).double()[:, None] / 10000 ** (
-                torch.arange(0, width, 2).double() / width
-            )
-            both = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]
-            self.register_buffer("waves", both.float(), persistent=False)
-
-    def forward(self, projected: Mapping[str, Tensor]) -> Tensor:
-        """{modality: (B, T, H)} to (B, sum of T, H)."""
-        placed = []
-        for m, x in projected.items():
-            if self.kind == "learned":
-                x = x + self.table[m][: x.shape[1]]
-            if self.kind == "sinusoidal":
-                x = x + self.waves[: x.shape[1]]
-            placed.append(x + self.modality[m])
-        return torch.cat(placed, dim=1)
-
-
-class OracleRouter(nn.Module):
-    """softmax(MLP(means) / temperature)."""
-
-    def __init__(
-        self, sizes: Sequence[int], dropout: float, temperature: float, normalize: str
-    ) -> None:
-        super().__init__()
-        self.temperature, self.normalize = temperature, normalize
-        steps: list[nn.Module] = []
-        for inputs, outputs in pairwise(sizes):
-            steps += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(dropout)]
-        self.mlp = nn.Sequential(*steps[:-2])  # the last one is linear only
-
-    def forward(self, projected: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """(B, E) weights."""
-        means = [mean_of_real(x, masks[m]) for m, x in projected.items()]
-        if self.normalize == "l2":
-            means = [F.normalize(mean, dim=-1) for mean in means]
-        return (self.mlp(torch.cat(means, dim=-1)) / self.temperature).softmax(-1)
+        if self.norm is not None:
+            x = self.norm(x)
+        pieces = x.split([mask.shape[1] for mask in masks], dim=1)
+        return self.pooling(pieces, masks), maps
 
 
 class OracleModel(nn.Module):
@@ -174,6 +133,7 @@ class OracleModel(nn.Module):
         positions: str,
         longest: int,
         final_norm: bool,
+        pooling: str,
         router: OracleRouter | None,
     ) -> None:
         super().__init__()
@@ -188,7 +148,8 @@ class OracleModel(nn.Module):
                 OracleLayer(width, heads, feed_forward, dropout, attention_dropout)
                 for _ in range(layers)
             ]
-            self.experts.append(OracleExpert(stack, width, final_norm))
+            pool = OraclePooling(pooling, len(widths), width)
+            self.experts.append(OracleExpert(stack, width, final_norm, pool))
             self.classifiers.append(nn.Linear(len(widths) * width, classes))
         self.router = router
 
@@ -216,6 +177,7 @@ class OracleModel(nn.Module):
             positions=model.positions.kind,
             longest=model.positions.longest,
             final_norm=getattr(model.bank, "norm", None) is not None,
+            pooling=model.bank.pooling.kind if hasattr(model.bank, "pooling") else "mean",
             router=router,
         )
         state = {}
@@ -252,20 +214,12 @@ class OracleModel(nn.Module):
     ) -> tuple[list[Tensor], list[list[Tensor]]]:
         """One pass: (B, M * H) and the maps of each expert."""
         x = self.input_dropout(self.positions({m: projected[m] for m in self.modalities}))
-        mask = torch.cat([masks[m] for m in self.modalities], dim=1)
-        lengths = [projected[m].shape[1] for m in self.modalities]
         latents, maps = [], []
         for expert in self.experts:
-            hidden, own = expert(x, mask)
-            pieces = zip(self.modalities, hidden.split(lengths, dim=1), strict=True)
-            latents.append(torch.cat([mean_of_real(x, masks[m]) for m, x in pieces], dim=-1))
+            latent, own = expert(x, [masks[m] for m in self.modalities])
+            latents.append(latent)
             maps.append(own)
         return latents, maps
-
-
-def mean_of_real(x: Tensor, mask: Tensor) -> Tensor:
-    """(B, T, H) to (B, H): the mean over real tokens; 0 where there is none."""
-    return (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)
 
 
 def own_names(name: str, experts: int) -> list[str]:

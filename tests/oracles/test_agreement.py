@@ -18,15 +18,20 @@ from oracles import attribution as oracle_attribution
 from oracles.model import OracleModel, gradients_like
 from oracles.steps import batch_of, oracle_step, product_step, trainee_of
 
-FINAL_NORM = "final_norm" in ModelConfig.model_fields
-NORMS: list[dict[str, Any]] = [{"final_norm": x} for x in (False, True)] if FINAL_NORM else [{}]
+VARIANTS: list[dict[str, Any]] = [
+    option
+    for option in ({"final_norm": False}, {"final_norm": True}, {"pooling": "attention"})
+    if option.keys() <= ModelConfig.model_fields.keys()
+] or [{}]
 KINDS = [
-    pytest.param(name, widths, {"positions": positions, **norm}, id=f"{name}-{label}")
+    pytest.param(name, widths, {"positions": positions, **variant}, id=f"{name}-{label}")
     for name in ("fli2moe", "dense")
     for widths in (WIDTHS, THREE)
     for positions in ("sinusoidal", "learned", "none")
-    for norm in NORMS
-    for label in ["-".join([str(len(widths)), positions, *map(str, norm.values())])]
+    for variant in VARIANTS
+    for label in [
+        "-".join([str(len(widths)), positions, *(f"{k}={v}" for k, v in variant.items())])
+    ]
 ]
 LOGITS, GRADIENTS, ATTRIBUTION = 1e-5, 1e-4, 1e-5
 
