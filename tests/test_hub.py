@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
@@ -80,15 +81,6 @@ def test_options_reach_the_hub_and_only_the_listed_files_are_fetched(
     assert asked == [expected]
 
 
-class Response:
-    """As much of an answer over HTTP as the hub's errors look at."""
-
-    status_code = 404
-    headers: dict[str, str] = {}  # noqa: RUF012
-    request = None
-    text = ""
-
-
 @pytest.mark.parametrize(
     ("error", "kind", "said"),
     [
@@ -101,7 +93,7 @@ class Response:
 def test_what_the_hub_refuses_is_one_line(
     error: Any, kind: type[Exception], said: str, answer: Answer
 ):
-    answer(error("no", response=Response()))
+    answer(error("no", response=SimpleNamespace(status_code=404, headers={}, request=None)))
     with pytest.raises(kind) as caught:
         fetch("owner/name", FILES, HubOptions("v1"))
     assert said in str(caught.value)

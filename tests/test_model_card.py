@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from PIL import Image
-from saved import edit
+from saved import edit, run_usage
 
 from fli2moe.config import Config
 from fli2moe.model import parameter_count
@@ -80,12 +78,13 @@ def tags(text: str) -> set[str]:
     return set(re.findall(r"</?[a-z0-9]+[^>]*>", html(text)))
 
 
-PLAIN = tags(card(["one", "two", "three"]).to_markdown())
+PLAIN = tags(card(["one", "two", "three"], settings={"a": 1}).to_markdown())
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_names_stay_text(name: str):
-    text = card([name, "two", "three"]).to_markdown()
+    settings = {"training": {"class_weights": {name: 2.0, f"a\n{name}\nb": 1.0}}}
+    text = card([name, "two", "three"], settings=settings).to_markdown()
     assert front_matter(text) == front_matter(card(["a", "b"]).to_markdown())
     assert tags(text) == PLAIN
     assert html(text).count("<h1>") == 1
@@ -124,6 +123,8 @@ def test_what_the_card_says():
         "arXiv:2603.13326",
     ):
         assert part in text
+    binary = replace(card(["no", "yes"]), task="binary").to_markdown()
+    assert "Exactly one of 2: `no`, `yes`; the second is the positive class." in binary
     without = ModelCard("dense", {"a": 1, "b": 2}, ["dense"], 3, 4, "pass").to_markdown()
     assert "one dense transformer" in without
     assert "4 classes, without names." in without
@@ -187,16 +188,8 @@ def test_the_card_of_a_run_is_about_it(predictor: Predictor, tiny_run: Path):
 
 
 def test_the_three_lines_of_the_card_predict(run: Path):
-    text = (run / "README.md").read_text(encoding="utf-8")
-    lines = text.split("```python\n")[1].split("```")[0]
-    assert len(lines.strip().splitlines()) == 3
     Image.new("RGB", (64, 64), "red").save(run / "picture.png")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", lines], cwd=run, capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Prediction(labels=")
+    assert run_usage(run).startswith("Prediction(labels=")
 
 
 def test_names_of_modalities_stay_inside_the_code(predictor: Predictor):

@@ -34,6 +34,9 @@ def test_the_library_example_trains_explains_and_reports(tmp_path: Path):
     printed = _run(PYTHON[0], tmp_path)
     assert printed.count(" × patch (") == 5
     assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    _run(PYTHON[2], tmp_path)  # shares what was trained
+    card = (tmp_path / "shared" / "mine" / "README.md").read_text(encoding="utf-8")
+    assert "library_name: fli2moe" in card
 
 
 def test_the_probe_of_a_plain_function_prints_what_the_readme_says(tmp_path: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,16 @@ def test_other_labels_than_the_models_are_refused(run: Path):
     assert Predictor.load(run).task.classes == ("dog", "match", "star", "sunny")
     put(run / "config.yaml", "data.classes", ["sunny", "star", "match", "dog"])
     assert "expected those of config.yaml, ['sunny', " in message(run)
+
+
+def test_a_config_that_names_other_classes_is_not_saved(predictor: Predictor, tmp_path: Path):
+    data = predictor.config.data.model_copy(update={"classes": ("dog", "cat")})
+    config = predictor.config.model_copy(update={"data": data})
+    with pytest.raises(
+        InputError, match=r"task\.classes: \['dog', .*those of the config, \['dog',"
+    ):
+        replace(predictor, config=config).save(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_modalities_than_the_models_are_refused(run: Path):

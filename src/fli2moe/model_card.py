@@ -54,8 +54,8 @@ class ModelCard:
         usage: Python that loads the model from the working folder.
         encoders: {modality: name of its encoder}, where they are known.
         labels: names of the classes, where they are known.
-        task: `multiclass` or `multilabel`, where it is known.
-        settings: sections of the configuration; numbers and names of choices only.
+        task: `multiclass`, `multilabel` or `binary`, where it is known.
+        settings: sections of the configuration, without paths.
         figures: {what: value}.
     """
 
@@ -83,18 +83,18 @@ class ModelCard:
             "## Labels",
             self._labels(),
             "## Use",
-            f"```python\n{self.usage}\n```",
+            _fenced("python", self.usage),
             "Loading checks the format, the widths, the labels, every file's checksum, and that "
             "the model gives the logits here that it gave where it was saved.",
         ]
         if self.settings:
             text = yaml.safe_dump(dict(self.settings), sort_keys=False).strip()
-            parts += ["## Training", f"```yaml\n{text}\n```"]
+            parts += ["## Training", _fenced("yaml", text)]
         if self.figures:
             rows = [f"- {code(name)}: {value:.4g}" for name, value in self.figures.items()]
             parts += ["## Figures", "\n".join(rows)]
         parts += ["## Limits", "\n".join(f"- {limit}" for limit in LIMITS)]
-        parts += ["## Citation", f"```bibtex\n{CITATION}\n```"]
+        parts += ["## Citation", _fenced("bibtex", CITATION)]
         return "\n\n".join(parts) + "\n"
 
     def _description(self) -> str:
@@ -115,19 +115,20 @@ class ModelCard:
         return f"{width}, from {code(public_name(encoder))}" if encoder else width
 
     def _labels(self) -> str:
-        rule = {"multiclass": "Exactly one of", "multilabel": "Any number of"}.get(self.task, "")
+        rule = "Any number of " if self.task == "multilabel" else ""
+        rule = "Exactly one of " if self.task in ("multiclass", "binary") else rule
         if not self.labels:
-            return f"{rule} {self.classes} classes, without names.".strip()
+            return f"{rule}{self.classes} classes, without names."
         shown, more = self.labels[:LABELS_SHOWN], len(self.labels) - LABELS_SHOWN
         rest = f", and {more} more (in `config.json`)" if more > 0 else ""
-        return f"{rule} {self.classes}: {_listed(shown)}{rest}".strip()
+        positive = "; the second is the positive class" if self.task == "binary" else ""
+        return f"{rule}{self.classes}: {_listed(shown)}{rest}{positive}."
 
 
 def code(text: str) -> str:
     """Returns any text as one Markdown code span, inside which nothing is markup."""
     text = one_line(text)
-    longest = max((len(run) for run in re.findall("`+", text)), default=0)
-    fence = "`" * (longest + 1)
+    fence = _fence(text, 1)
     space = " " if not text.strip() or text[0] in "` " or text[-1] in "` " else ""
     return f"{fence}{space}{text}{space}{fence}"
 
@@ -157,6 +158,18 @@ def write_card(folder: Path, text: str) -> bool:
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(code(name) for name in names)
+
+
+def _fenced(language: str, text: str) -> str:
+    """Returns a code block that no line of the text can end."""
+    fence = _fence(text, 3)
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def _fence(text: str, shortest: int) -> str:
+    """Returns more backticks than stand together anywhere in the text."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    return "`" * max(shortest, longest + 1)
 
 
 def _stamp(text: str) -> str:

@@ -54,9 +54,10 @@ def save_parts(parts: Parts, folder: Path) -> None:
     """Writes a predictor into `folder`; `predictor.json`, written last, holds the checksums.
 
     Raises:
-        InputError: when the model's logits are not finite.
+        InputError: when the model's logits are not finite, or config and task name other classes.
         MachineError: when the folder cannot be written.
     """
+    _check_classes("task.classes", parts.task.classes, "the config", parts.config.data.classes)
     pretrained.save_model(parts.model, parts.config.model, folder, parts.task.classes)
     write_text(folder / SETTINGS, parts.config.to_yaml())
     write_tensors(folder / BASELINE, parts.means)
@@ -222,16 +223,22 @@ def _check_agreement(folder: Path, known: _Known, config: Config, about: Pretrai
             expected = f"{written[key]}, with which the model was saved"
             raise InputError(f"{settings}: model.{key}", f"{value}", expected, AGAIN)
     classes, listed = known.task.classes, folder / PREDICTOR
-    for source, names in (("config.json", about.labels), (SETTINGS, config.data.classes)):
-        if names is not None and names != classes:
-            expected = f"those of {source}, {list(names)}"
-            raise InputError(f"{listed}: classes", f"{list(classes)}", expected, AGAIN)
+    _check_classes(f"{listed}: classes", classes, "config.json", about.labels)
+    _check_classes(f"{listed}: classes", classes, SETTINGS, config.data.classes)
     if len(classes) != about.classes:
         raise InputError(f"{listed}: classes", f"{len(classes)} names", f"{about.classes}", AGAIN)
     for path, modalities in ((listed, known.identities), (settings, config.data.modalities)):
         if set(modalities) != set(about.widths):
             expected = f"those of config.json, {list(about.widths)}"
             raise InputError(f"{path}: modalities", f"{list(modalities)}", expected, AGAIN)
+
+
+def _check_classes(
+    where: str, classes: tuple[str, ...], source: str, names: tuple[str, ...] | None
+) -> None:
+    if names is not None and names != classes:
+        expected = f"those of {source}, {list(names)}"
+        raise InputError(where, f"{list(classes)}", expected, AGAIN)
 
 
 def _check_encoders(
