@@ -28,13 +28,21 @@ def batch_of(tokens: TokenBatch, classes: int, *, multilabel: bool = False, seed
     return Batch(tokens, target, torch.arange(size))
 
 
-def trainee_of(model: FusionTransformer, batch: Batch, **options: Any) -> Trainee:
+def trainee_of(
+    model: FusionTransformer,
+    batch: Batch,
+    *,
+    micro_batch: int | str | None = "auto",
+    **options: Any,
+) -> Trainee:
     """What trains the model, in its mode; `options` are those of the losses."""
     classes = tuple(f"class {c}" for c in range(model.classes))
     task = Task("multilabel" if batch.target.ndim == 2 else "multiclass", classes)
     modalities = {m: {"encoder": "vector"} for m in model.modalities}
     data = {"path": "-", "labels": task.kind, "modalities": modalities}
-    config = Config.from_dict({"preset": "paper", "data": data, "losses": options})
+    training = {"micro_batch": micro_batch}
+    sections = {"preset": "paper", "data": data, "losses": options, "training": training}
+    config = Config.from_dict(sections)
     means = {m: torch.zeros(width) for m, width in model.widths.items()}
     mode = model.training
     trainee = Trainee(model, task, config, means, batch.target, 1)
@@ -46,9 +54,7 @@ def product_step(trainee: Trainee, batch: Batch, seed: int, *, bf16: bool = Fals
     """Loss of one step of ours, forward and backward; noise follows from the seed."""
     trainee.random.manual_seed(seed)
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-        loss = trainee.training_step(batch, 0)
-    loss.backward()
-    return loss.detach()
+        return trainee.gradients(batch, Tensor.backward).detach()
 
 
 def oracle_step(oracle: OracleModel, batch: Batch, seed: int, **options: Any) -> Tensor:

@@ -81,9 +81,15 @@ def test_gradients_of_a_training_step(
     assert_same_step(model, ragged(widths, single=True), multilabel, {}, {})
 
 
-@pytest.mark.parametrize("kind", ["cos", "cka", "cka_debiased", "barlow", "barlow_full"])
-def test_gradients_with_decorrelation(kind: str) -> None:
-    ours = {"decorrelation": kind, "decorrelation_weight": 0.3, "barlow_warmup_epochs": 0}
+@pytest.mark.parametrize("kind", ["none", "cos", "cka", "cka_debiased", "barlow", "barlow_full"])
+@pytest.mark.parametrize("micro_batch", [None, 1, 2])
+def test_gradients_with_decorrelation_and_in_parts(kind: str, micro_batch: int | None) -> None:
+    ours = {
+        "decorrelation": kind,
+        "decorrelation_weight": 0.3,
+        "barlow_warmup_epochs": 0,
+        "micro_batch": micro_batch,
+    }
     theirs = {"kind": kind, "decorrelation_weight": 0.3}
     assert_same_step(tiny_model(), ragged(WIDTHS, single=True), False, ours, theirs)
 
