@@ -469,3 +469,32 @@ def test_the_closest_name() -> None:
     assert closest("zzz", ["text", "image"]) is None
     error = unknown_name("game", "head", "zzz", ["text", "image"])
     assert str(error) == "game: unknown head 'zzz'; expected one of text, image; use one of them"
+
+
+# Values of several kinds
+
+
+@pytest.mark.parametrize("value", ["auto", None, 1, 7])
+def test_a_micro_batch_is_auto_all_or_a_number(value: Any) -> None:
+    made = config(training={"micro_batch": value})
+    assert made.training.micro_batch == value
+    assert Config.from_dict(yaml.safe_load(made.to_yaml())) == made
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, "all", [1]])
+def test_another_micro_batch_is_one_line(value: Any) -> None:
+    line = refused("training.micro_batch: ", training={"micro_batch": value})
+    assert line.endswith("expected auto, null or a number from 1")
+
+
+@pytest.mark.parametrize("value", ["none", "balanced", {"a": 1.0, "b": 0.5}])
+def test_class_weights_are_a_name_or_a_weight_for_each_class(value: Any) -> None:
+    made = config(training={"class_weights": value})
+    assert made.training.class_weights == value
+    assert Config.from_dict(yaml.safe_load(made.to_yaml())) == made
+
+
+@pytest.mark.parametrize("value", ["even", {"a": 0}, {"a": -1}, {"a": "x"}, 2, [1, 2], None])
+def test_other_class_weights_are_one_line(value: Any) -> None:
+    line = refused("training.class_weights: ", training={"class_weights": value})
+    assert line.endswith("expected none, balanced or {class: a weight above 0}")

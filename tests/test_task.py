@@ -16,6 +16,7 @@ from fli2moe.task import Task
 
 MULTICLASS = Task("multiclass", ("cat", "dog", "owl"))
 MULTILABEL = Task("multilabel", ("cat", "dog", "owl"))
+BINARY = Task("binary", ("no", "yes"))
 
 
 def draw(task: Task, n: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -33,6 +34,9 @@ def draw(task: Task, n: int, seed: int) -> tuple[Tensor, Tensor]:
         ("multiclass", ("a",), "at least 2 different names"),
         ("multilabel", (), "at least 1 different names"),
         ("multilabel", ("a", "a"), "different names"),
+        ("binary", ("a", "b", "c"), r"3 classes \(a, b, c\); expected two classes"),
+        ("binary", ("a",), r"1 classes \(a\); expected two classes"),
+        ("binary", ("a", "a"), "different names"),
     ],
 )
 def test_tasks_that_cannot_be(kind: str, classes: tuple[str, ...], message: str) -> None:
@@ -193,3 +197,86 @@ def test_large_logits_keep_their_order() -> None:
 def test_metrics_of_nothing_or_nan_are_an_error(logits: Tensor, message: str) -> None:
     with pytest.raises(InputError, match=message):
         MULTICLASS.metrics(logits, torch.zeros(len(logits), dtype=torch.int64))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weights", [None, (1.0, 3.0), (0.5, 2.0)])
+def test_the_loss_of_binary_is_binary_cross_entropy_of_the_log_odds(
+    smoothing: float, weights: tuple[float, float] | None
+) -> None:
+    logits, target = draw(BINARY, 20, 0)
+    odds, (negative, positive) = logits[:, 1] - logits[:, 0], weights or (1.0, 1.0)
+    smooth = target * (1 - smoothing) + smoothing / 2
+    ratio = torch.tensor(positive / negative)
+    expected = negative * F.binary_cross_entropy_with_logits(
+        odds, smooth, pos_weight=ratio, reduction="none"
+    )
+    given_weights = None if weights is None else torch.tensor(weights)
+    found = BINARY.losses(logits, target, weights=given_weights, smoothing=smoothing)
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_threshold_of_binary_is_one_half() -> None:
+    logits = torch.tensor([[0.0, 0.0], [3.0, 2.9], [3.0, 3.1]])
+    assert BINARY.predict(logits).tolist() == [1, 0, 1]
+    torch.testing.assert_close(
+        BINARY.probabilities(logits)[:, 1], (logits[:, 1] - logits[:, 0]).sigmoid()
+    )
+
+
+@given(shift=st.floats(-50, 50))
+def test_a_binary_target_is_the_positive_class_and_its_score_the_log_odds(shift: float) -> None:
+    logits = torch.tensor([[1.0, 3.0], [0.5, -1.0]], dtype=torch.float64)
+    assert BINARY.targets(logits) == [[1], [1]]
+    for kind in ("auto", "logit", "centred"):
+        assert BINARY.score(logits, 1, kind).tolist() == [2.0, -1.5]
+        assert BINARY.score(logits, 0, kind).tolist() == [-2.0, 1.5]
+        torch.testing.assert_close(
+            BINARY.score(logits + shift, 1, kind), BINARY.score(logits, 1, kind)
+        )
+    weights = BINARY.target_weights([[1], [0]])
+    assert (weights * logits).sum(1).tolist() == [2.0, 1.5]
+    with pytest.raises(InputError, match="did you mean 'centred'"):
+        BINARY.score(logits, 1, "centered")
+
+
+def test_balanced_weights_of_binary_stand_in_the_ratio_of_the_counts() -> None:
+    weights = BINARY.class_weights(torch.tensor([0, 0, 0, 1]))
+    assert float(weights[1] / weights[0]) == pytest.approx(3)
+
+
+def test_weights_can_be_named() -> None:
+    assert MULTICLASS.named_weights({"owl": 2}).tolist() == [1, 1, 2]
+    with pytest.raises(InputError, match=r"class_weights: .*'owls'.*did you mean 'owl'"):
+        MULTICLASS.named_weights({"owls": 2})
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**16), n=st.integers(1, 30))
+def test_metrics_of_binary_agree_with_scikit_learn(seed: int, n: int) -> None:
+    logits, target = draw(BINARY, n, seed)
+    found = BINARY.metrics(logits, target)
+    y, p = target.numpy(), BINARY.probabilities(logits)[:, 1].numpy()
+    predicted = p >= 0.5
+    assert found["accuracy"] == pytest.approx((predicted == y).mean(), abs=1e-6)
+    occurs = sorted(set(y.tolist()))
+    macro = sk.f1_score(y, predicted, average="macro", labels=occurs, zero_division=0)
+    assert found["macro_f1"] == pytest.approx(macro, abs=1e-6)
+    if 1 not in occurs:
+        assert (found["f1"], found["average_precision"]) == (None, None)
+        return
+    assert found["f1"] == pytest.approx(sk.f1_score(y, predicted, zero_division=0), abs=1e-6)
+    average = sk.average_precision_score(y, p)
+    assert found["average_precision"] == pytest.approx(average, abs=1e-5)
+    if 0 in occurs:
+        assert found["auroc"] == pytest.approx(sk.roc_auc_score(y, p), abs=1e-5)
+
+
+@pytest.mark.parametrize("task", [MULTICLASS, MULTILABEL, BINARY], ids=lambda t: t.kind)
+def test_losses_of_half_precision_are_those_of_single(task: Task) -> None:
+    logits, target = draw(task, 20, 0)
+    half = logits.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = task.losses(half, target)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, task.losses(half.float(), target))

@@ -24,6 +24,7 @@ from torch import Tensor
 from fli2moe.losses import Objective, Passes, Step, Supervision, View, run_views
 from fli2moe.micro_batches import Part, Sources, plan_parts
 from fli2moe.model import FusionTransformer, MoEOutput
+from fli2moe.precision import at_least_float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,7 +167,7 @@ class _Parts:
             torch.cat([getattr(output, name) for output in outputs])[order]
             for name in ("latents", "weights", "logits", "expert_logits")
         )
-        leaves = [_wide(x).requires_grad_() for x in (latents, weights)]
+        leaves = [at_least_float32(x).requires_grad_() for x in (latents, weights)]
         output = MoEOutput(logits, leaves[1], expert_logits, leaves[0])
         step = Step(lesson.view, Passes(output, ()), lesson.supervision, lesson.rows, lesson.epoch)
         demands = self.objective.coupled(step)
@@ -201,10 +202,10 @@ class _Cached:
 
     def asked(self, output: MoEOutput, rows: Tensor) -> Tensor:
         """Returns a scalar whose gradient passes on what is asked of a part's outputs."""
-        found = output.latents.new_zeros((), dtype=_wide(output.latents).dtype)
+        found = output.latents.new_zeros((), dtype=at_least_float32(output.latents).dtype)
         for x, gradient in ((output.latents, self.latents), (output.weights, self.weights)):
             if gradient is not None:
-                found = found + (_wide(x) * gradient[rows]).sum()
+                found = found + (at_least_float32(x) * gradient[rows]).sum()
         return found
 
 
@@ -227,7 +228,3 @@ def _full_precision(view: View) -> torch.autocast:
     """Returns a context without autocast, in which gradients keep the types of the forward pass."""
     device = next(iter(view.masks.values())).device.type
     return torch.autocast(device, enabled=False)
-
-
-def _wide(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PositiveFloat,
     ValidationError,
     ValidatorFunctionWrapHandler,
     field_validator,
@@ -79,7 +80,10 @@ class DataConfig(Strict):
     label_separator: str = Field("|", description="between several labels of one row")
     image_root: str | None = Field(None, description="folder that picture paths are relative to")
     allow_outside: bool = Field(False, description="allow pictures outside the image root")
-    labels: Literal["multiclass", "multilabel"] = Field("multiclass", description="kind of labels")
+    labels: Literal["multiclass", "multilabel", "binary"] = Field(
+        "multiclass",
+        description="kind of labels; binary: the second of two classes is the positive",
+    )
     classes: tuple[str, ...] | None = Field(
         None, description="class names in the model's order; the training labels by default"
     )
@@ -214,7 +218,9 @@ class TrainingConfig(Strict):
         le=1,
         description="share of samples whose tokens are hidden at random by the baseline",
     )
-    class_weights: Literal["none", "balanced"] = Field("none", description="weights in the loss")
+    class_weights: Literal["none", "balanced"] | dict[str, PositiveFloat] = Field(
+        "none", description="weights in the loss: none, balanced, or {class: weight}"
+    )
     precision: Literal["32", "bf16-mixed", "16-mixed"] = Field("32", description="precision")
 
     @field_validator("micro_batch", mode="wrap")
@@ -228,6 +234,15 @@ class TrainingConfig(Strict):
         if isinstance(size, int) and size < 1:
             raise PydanticCustomError("micro_batch", "auto, null or a number from 1")
         return size
+
+    @field_validator("class_weights", mode="wrap")
+    @classmethod
+    def _weights(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(value)
+        except ValidationError:
+            message = "none, balanced or {class: a weight above 0}"
+            raise PydanticCustomError("class_weights", message) from None
 
     @field_validator("precision", mode="before")
     @classmethod

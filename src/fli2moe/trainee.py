@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fli2moe.accumulation import Lesson, Outcome, accumulate
 from fli2moe.batches import Batch, Batches
-from fli2moe.config import Config
+from fli2moe.config import Config, TrainingConfig
 from fli2moe.devices import find_device
 from fli2moe.errors import InputError
 from fli2moe.files import write_tensors
@@ -58,8 +58,7 @@ class Trainee(lightning.LightningModule):
         self.model, self.task, self.config = model, task, config
         self.means, self.total_steps = dict(means), total_steps
         self.objective = Objective(config.losses, model, task, target, means)
-        balanced = config.training.class_weights == "balanced"
-        self.class_weights = task.class_weights(target) if balanced else None
+        self.class_weights = chosen_weights(config.training, task, target)
         self.gate_step: int | None = None if config.losses.interaction_schedule == "gated" else 0
         self.running: Tensor | None = None  # smoothed training loss per label
         self.random = torch.Generator()
@@ -211,6 +210,21 @@ class Trainee(lightning.LightningModule):
             self.gate_step = self.global_step + 1
             logger.info("gate open at step %d", self.gate_step)
         return opens
+
+
+def chosen_weights(training: TrainingConfig, task: Task, target: Tensor) -> Tensor | None:
+    """Returns the class weights (C,) that a configuration asks for; None where it asks for none.
+
+    Args:
+        training: `class_weights`.
+        task: what the labels are.
+        target: of the training split, as `Task.encode` returns it.
+    """
+    if training.class_weights == "none":
+        return None
+    if training.class_weights == "balanced":
+        return task.class_weights(target)
+    return task.named_weights(training.class_weights)
 
 
 class Keeper(Callback):

@@ -66,6 +66,15 @@ def fit(
     return _fit(config, dataset, folder, cache_folder, progress, progress_epoch)
 
 
+def _task_of(config: Config, dataset: Dataset) -> Task:
+    one = "binary" if config.data.labels == "binary" else "multiclass"
+    task = Task("multilabel" if dataset.multilabel else one, dataset.classes)
+    weights = config.training.class_weights
+    if not isinstance(weights, str):
+        task.named_weights(weights)  # refuses an unknown class before anything is encoded
+    return task
+
+
 def _fit(
     config: Config,
     dataset: Dataset,
@@ -76,7 +85,7 @@ def _fit(
 ) -> Predictor:
     encoders = load_encoders(config)
     check_kinds(dataset, encoders)
-    task = Task("multilabel" if dataset.multilabel else "multiclass", dataset.classes)
+    task = _task_of(config, dataset)
     started = time.perf_counter()
     train = encode_split(dataset.train, encoders, task, cache, progress)
     val = encode_split(dataset.val, encoders, task, cache, progress)

@@ -6,6 +6,7 @@ from fli2moe.config import DataConfig, ModalityConfig
 from fli2moe.data.enrico import read_enrico
 from fli2moe.data.manifest import read_manifest
 from fli2moe.data.sample import Dataset
+from fli2moe.task import Task
 
 _KINDS = {"builtin:words": "text", "builtin:patches": "image", "vector": "vector"}
 
@@ -14,8 +15,16 @@ def load_dataset(config: DataConfig) -> Dataset:
     """Reads the data set that a configuration's `data` section describes.
 
     Raises:
-        InputError: when it cannot be read; names file, row, column and remedy.
+        InputError: when it cannot be read; names file, row, column and remedy. With
+            `labels: binary` also when there are other than two classes.
     """
+    dataset = _read(config)
+    if config.labels == "binary":
+        Task("binary", dataset.classes)  # refuses other than two
+    return dataset
+
+
+def _read(config: DataConfig) -> Dataset:
     columns = {name: m.column or name for name, m in config.modalities.items()}
     if config.source == "enrico":
         return read_enrico(config.path, modalities=tuple(columns))

@@ -25,7 +25,11 @@ def metric_tables(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _task(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("accuracy", "macro_f1", "micro_f1", "auroc")
+    columns = {"accuracy": "accuracy", "macro_f1": "macro F1", "micro_f1": "micro F1"}
+    columns["auroc"] = "AUROC"
+    if "f1" in metrics["task"]:  # binary
+        columns |= {"f1": "F1 of the positive", "average_precision": "average precision"}
+    names = tuple(columns)
     rows = [[metrics["model"]["name"], *(metrics["task"][n] for n in names)]]
     for other, values in metrics.get("against", {}).items():
         rows.append([other, *(values[n] for n in names)])
@@ -33,7 +37,7 @@ def _task(metrics: Mapping[str, Any]) -> dict[str, Any]:
         rows.append([f"linear probe, {view}", *(values[n] for n in names)])
     note = f"{metrics['data']['test_samples']} test samples."
     return {
-        "columns": ["model", "accuracy", "macro F1", "micro F1", "AUROC"],
+        "columns": ["model", *columns.values()],
         "rows": rows,
         "note": note,
     }

@@ -36,8 +36,9 @@ class Explanation:
 
     Attributes:
         sample_id: id of the sample.
-        target: class name whose logit is explained; `class_index` its position.
-        task: `multiclass` (exactly one class is true) or `multilabel` (any number).
+        target: class name whose logit (binary: log-odds) is explained; `class_index` its position.
+        task: `multiclass` (exactly one class is true), `multilabel` (any number) or `binary` (the
+            second of two classes is the positive one).
         classes, probabilities: every class of the task with the model's probability.
         parts: the words, patches and positions by themselves, which attribution is shown for, where
             the budget made groups of them; empty where they are the players.

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fli2moe.errors import InputError, unknown_name
+from fli2moe.precision import at_least_float32
 
 CONSTANT = 1e-8
 """A Gram matrix of smaller Frobenius norm is that of constant latents, and like to nothing."""
@@ -41,7 +42,7 @@ def decorrelation(kind: str, latents: Tensor) -> Tensor:
         raise unknown_name("losses.decorrelation", "decorrelation", kind, DECORRELATIONS)
     check_size(kind, len(latents))
     with torch.autocast(latents.device.type, enabled=False):
-        experts = _full(latents).unbind(1)  # E x (B, W)
+        experts = at_least_float32(latents).unbind(1)  # E x (B, W)
         if kind == "none" or len(experts) < 2:
             return experts[0].new_zeros(())
         return torch.stack(DECORRELATIONS[kind](experts)).mean()
@@ -122,7 +123,7 @@ def effective_rank(latents: Tensor) -> Tensor:
     Args:
         latents: (B, E, W).
     """
-    experts = _full(latents.detach()).transpose(0, 1)  # (E, B, W)
+    experts = at_least_float32(latents.detach()).transpose(0, 1)  # (E, B, W)
     values = torch.linalg.svdvals(experts - experts.mean(1, keepdim=True))  # (E, min(B, W))
     noise = 1e-6 * torch.linalg.matrix_norm(experts)[:, None]  # of rounding
     values = torch.where(values > noise, values, 0.0)
@@ -160,7 +161,3 @@ def _alignment(kernels: list[Tensor]) -> list[Tensor]:
 def _correlations(experts: tuple[Tensor, ...]) -> list[Tensor]:  # (W, W) each
     white = [(z - z.mean(0)) / (z.var(0, correction=0) + WHITENING).sqrt() for z in experts]
     return [x.T @ y / len(x) for x, y in combinations(white, 2)]
-
-
-def _full(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()

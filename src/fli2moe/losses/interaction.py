@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.losses.views import View, derangement, expert_logits, swapped
 from fli2moe.model import FusionTransformer, expert_names
+from fli2moe.precision import at_least_float32
 
 SPACES = ("latent", "logit")
 
@@ -40,7 +41,7 @@ def interaction_losses(
     synergy_floor: float | None = None,
     space: str = "latent",
 ) -> InteractionLosses:
-    """Computes the M + 2 terms of design 3.2.
+    """Computes the M + 2 terms of design 3.2, in float32 at least.
 
     Args:
         model: a mixture with the experts `unique_<modality>`, `synergy`, `redundancy`.
@@ -58,6 +59,8 @@ def interaction_losses(
     if space == "logit":
         latents = expert_logits(model, latents)
         replaced = {m: expert_logits(model, z) for m, z in replaced.items()}
+    latents = at_least_float32(latents)
+    replaced = {m: at_least_float32(z) for m, z in replaced.items()}
     terms: dict[str, Tensor] = {}
     for e, expert in enumerate(model.experts):
         clean = latents[:, e]  # (B, M * H), or (B, C) with logits

@@ -31,6 +31,7 @@ from torch import Tensor
 from fli2moe.losses.interaction import InteractionLosses, check_experts
 from fli2moe.losses.views import View, derangement, expert_logits, only, swapped
 from fli2moe.model import FusionTransformer
+from fli2moe.precision import at_least_float32
 from fli2moe.task import Task
 
 SHRINKAGE = 0.05
@@ -180,8 +181,9 @@ def _terms(
 def centred(task: Task, logits: Tensor) -> Tensor:
     """Returns logits (..., C) minus their mean over classes; multi-label logits as they are.
 
-    A softmax ignores what is added to every class; a sigmoid does not.
+    A softmax ignores what is added to every class; a sigmoid does not. In float32 at least.
     """
+    logits = at_least_float32(logits)
     return logits if task.multilabel else logits - logits.mean(-1, keepdim=True)
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.model.inputs import masked_mean
+from fli2moe.precision import at_least_float32
 
 NORMALIZE = ("l2", "none")
 
@@ -53,9 +54,12 @@ class Router(nn.Module):
         self.mlp = nn.Sequential(*steps, nn.Linear(width, experts))
 
     def forward(self, projected: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """Returns weights (B, E) from projected tokens {(B, T, H)} and masks {(B, T)}."""
+        """Returns weights (B, E) from projected tokens {(B, T, H)} and masks {(B, T)}.
+
+        In float32 at least, also under mixed precision.
+        """
         means = [masked_mean(x, masks[m]) for m, x in projected.items()]
         if self.normalize == "l2":
             means = [F.normalize(mean, dim=-1) for mean in means]
         logits: Tensor = self.mlp(torch.cat(means, dim=-1))
-        return (logits / self.temperature).softmax(-1)
+        return (at_least_float32(logits) / self.temperature).softmax(-1)
