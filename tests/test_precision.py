@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from test_accumulation import OPTIONS, named
 from tiny import tiny_batch, tiny_model
 
@@ -19,6 +21,7 @@ from fli2moe.model import masks_of
 from fli2moe.precision import at_least_float32
 from fli2moe.predictor import Predictor
 from fli2moe.task import Task
+from fli2moe.trainee import Trainee
 from fli2moe.training import fit
 
 MakeConfig = Callable[..., Config]
@@ -115,3 +118,50 @@ def test_validation_is_in_single_precision(
     target = predictor.task.encode([s.labels for s in dataset.val])
     expected = float(predictor.task.losses(logits, target).mean())
     assert rows[0]["val_loss"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["whole", "parts"])
+def test_a_scaled_loss_is_unscaled_before_it_is_clipped(
+    make_config: MakeConfig,
+    dataset: Dataset,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    size: int | None,
+) -> None:
+    """`16-mixed` as on a GPU, with the scaler that is there for the CPU."""
+    norms: list[float] = []
+    scales: list[float] = []
+    clip = Trainee.on_before_optimizer_step
+
+    def norm_of(model: torch.nn.Module) -> float:
+        gradients = [p.grad.norm() for p in model.parameters() if p.grad is not None]
+        return float(torch.stack(gradients).norm())
+
+    def watch(self: Trainee, optimizer: torch.optim.Optimizer) -> None:
+        norms.append(norm_of(self))
+        clip(self, optimizer)
+        assert norm_of(self) <= 1e-3 * (1 + 1e-4)
+        scales.append(float(self.trainer.precision_plugin.scaler.get_scale()))
+
+    class Trainer(lightning.Trainer):
+        def __init__(self, *, precision: str, **options: Any) -> None:
+            if precision == "16-mixed":
+                scaler = torch.amp.GradScaler("cpu", init_scale=4096.0)
+                options["plugins"] = MixedPrecision("16-mixed", "cpu", scaler)
+                super().__init__(**options)
+            else:
+                super().__init__(precision=precision, **options)
+
+    monkeypatch.setattr(Trainee, "on_before_optimizer_step", watch)
+    monkeypatch.setattr(lightning, "Trainer", Trainer)
+    losses = {"interaction_schedule": "constant", "variant": "residual", "decorrelation": "cka"}
+    training = {"epochs": 1, "micro_batch": size, "clip": 1e-3, "learning_rate": 1e-6}
+    for precision in ("16-mixed", "32"):
+        if precision == "32":
+            watch_only = lambda self, _: norms.append(norm_of(self))  # noqa: E731
+            monkeypatch.setattr(Trainee, "on_before_optimizer_step", watch_only)
+        config = make_config(losses=losses, training={**training, "precision": precision})
+        predictor = fit(config, dataset, cache=cache)
+        assert all(bool(torch.isfinite(p).all()) for p in predictor.model.parameters())
+    assert scales == [4096.0] * 3
+    assert norms[:3] == pytest.approx(norms[3:], rel=0.02)

@@ -104,14 +104,7 @@ class Trainee(lightning.LightningModule):
             group["lr"] = group["base"] * factor
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Takes one step along the gradients of the whole batch; returns its loss.
-
-        Without a trainer it takes none, and the loss comes with its graph.
-        """
-        if self._trainer is None:
-            losses: list[Tensor] = []
-            self.gradients(batch, losses.append)
-            return losses[-1]
+        """Takes one step along the gradients of the whole batch; returns its loss."""
         optimizer: Any = self.optimizers()
         loss = self.gradients(batch, self.manual_backward)
         optimizer.step()
