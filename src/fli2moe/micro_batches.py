@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fli2moe.losses import View, shares_rows
+from fli2moe.model import View, shares_rows
 
 AUTO_TOKENS = 1300
 """Padded tokens of a part on the CPU, where small parts stay in the caches (4 x 324 or so)."""

@@ -24,6 +24,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "dropout": 0.3,
             "attention_dropout": 0.0,
             "input_dropout": 0.3,
+            "final_norm": True,
             "router": {"dropout": 0.3},
         },
         "training": {
@@ -44,6 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "heads": 4,
             "dropout": 0.0,
             "attention_dropout": 0.0,
+            "final_norm": True,
             "positions": "learned",
             "router": {"hidden": 64, "dropout": 0.0},
         },

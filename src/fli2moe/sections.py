@@ -121,6 +121,10 @@ class ModelConfig(Strict):
     dropout: float = Field(0.5, ge=0, lt=1, description="dropout inside the experts")
     attention_dropout: float = Field(0.5, ge=0, lt=1, description="dropout on attention weights")
     input_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on projected tokens")
+    final_norm: bool = Field(False, description="a layer norm after the last layer")
+    pooling: Literal["mean", "attention"] = Field(
+        "mean", description="how an expert's tokens become one vector per modality"
+    )
     positions: Literal["sinusoidal", "learned", "none"] = Field(
         "sinusoidal", description="position encoding, counted per modality"
     )

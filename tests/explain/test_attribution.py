@@ -222,7 +222,7 @@ def test_nothing_is_left_on_the_model(
     method: str, failing: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, batch = tiny_model().train(), tiny_batch()
-    model.bank.norm.weight.requires_grad_(False)
+    model.bank.layers[0].output.weight.requires_grad_(False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     wanted = [p.requires_grad for p in model.parameters()]
     random_state = torch.random.get_rng_state()

@@ -147,7 +147,8 @@ def test_padding_stays_padding() -> None:
     for m in model.modalities:
         noise = torch.randn(projected[m].shape, generator=generator).double()
         cut = {k: x[1:, : row[k]] for k, x in {**projected, m: noise}.items()}
-        alone = model.latents(cut, {k: masks[k][1:, : row[k]] for k in masks})
+        cut_masks = {k: masks[k][1:, : row[k]] for k in masks}
+        alone = model.fuse(cut, cut_masks).latents
         torch.testing.assert_close(noisy[m][1], alone[0], rtol=0, atol=1e-10)
 
 

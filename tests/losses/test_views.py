@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from tiny import tiny_batch, tiny_model
 
 from fli2moe.errors import InputError
-from fli2moe.losses import View, derangement, only, run_views, shares_rows, swapped
+from fli2moe.losses import View, derangement, only, run_views, swapped
 from fli2moe.losses.views import expert_logits
-from fli2moe.model import masks_of
+from fli2moe.model import masks_of, shares_rows
 
 
 def seeded(seed: int = 7) -> torch.Generator:

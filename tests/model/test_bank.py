@@ -5,28 +5,46 @@ from __future__ import annotations
 import pytest
 import torch
 from tiny import tiny_batch, tiny_model
-from torch import nn
+from torch import Tensor, nn
 
+from fli2moe.model import bank as bank_module
 from fli2moe.model import masks_of, parameter_count
-from fli2moe.model.bank import ExpertBank
+from fli2moe.model.bank import BankOutput, ExpertBank, Pass, run_experts
+
+T = 5
 
 
-@pytest.fixture
-def bank() -> ExpertBank:
+@pytest.fixture(params=["one by one", "all at once"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways of running the experts on a CPU."""
+    monkeypatch.setattr(bank_module, "ALONE", 0 if request.param == "one by one" else 10**9)
+    return str(request.param)
+
+
+@pytest.fixture(params=[True, False], ids=["norm", "no norm"])
+def bank(request: pytest.FixtureRequest, way: str) -> ExpertBank:
+    """Each of T tokens is a modality of its own, so that the latents are the hidden states."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         made = ExpertBank(
             experts=3,
+            modalities=T,
             width=8,
             layers=2,
             heads=4,
             feed_forward=10,
             dropout=0.0,
             attention_dropout=0.0,
+            final_norm=request.param,
         )
         for parameter in made.parameters():
             nn.init.normal_(parameter, std=0.5)
     return made.double().eval()
+
+
+def hidden(bank: ExpertBank, x: Tensor, mask: Tensor, *, trace: str = "") -> BankOutput:
+    """One pass over x (B, T, H); the latents are (E, B, T * H)."""
+    return run_experts(bank, x, [Pass(mask, torch.arange(T))], trace=trace)[0]
 
 
 def torch_layer(bank: ExpertBank, number: int, e: int) -> nn.TransformerEncoderLayer:
@@ -51,15 +69,33 @@ def torch_layer(bank: ExpertBank, number: int, e: int) -> nn.TransformerEncoderL
 
 def test_each_expert_is_a_pytorch_pre_norm_transformer(bank: ExpertBank) -> None:
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(2, 5, 8, generator=generator, dtype=torch.float64)
-    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
-    hidden = bank(x, mask).hidden
+    x = torch.randn(2, T, 8, generator=generator, dtype=torch.float64)
+    mask = torch.tensor([[True] * T, [True] * 3 + [False] * 2])
+    states = hidden(bank, x, mask).latents.unflatten(-1, (T, 8))
     for e in range(3):
         y = x
         for number in range(2):
             y = torch_layer(bank, number, e)(y, src_key_padding_mask=~mask)
-        y = nn.functional.layer_norm(y, (8,), bank.norm.weight[e], bank.norm.bias[e])
-        torch.testing.assert_close(hidden[e][mask], y[mask], rtol=0, atol=1e-10)
+        if bank.norm is not None:
+            y = nn.functional.layer_norm(y, (8,), bank.norm.weight[e], bank.norm.bias[e])
+        torch.testing.assert_close(states[e][mask], y[mask], rtol=0, atol=1e-10)
+        assert not states[e][~mask].any()
+
+
+@pytest.mark.parametrize("trace", ["map", ""])
+def test_passes_of_shared_tokens_are_passes_one_by_one(bank: ExpertBank, trace: str) -> None:
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(2, T, 8, generator=generator, dtype=torch.float64)
+    masks = [torch.ones(2, T, dtype=torch.bool), torch.tensor([[True] * 4 + [False]] * 2)]
+    passes = [Pass(mask, torch.arange(T)) for mask in masks]
+    order = torch.tensor([4, 2, 0, 1, 3])
+    both = (bank, x, passes, lambda t: (t, t[:, :, order]))
+    together = run_experts(*both, trace=trace)
+    for one, tokens, mask in zip(together, (x, x[:, order]), masks, strict=True):
+        alone = hidden(bank, tokens, mask, trace=trace)
+        torch.testing.assert_close(one.latents, alone.latents, rtol=0, atol=1e-12)
+        for maps, expected in zip(one.traces, alone.traces, strict=True):
+            torch.testing.assert_close(maps, expected, rtol=0, atol=1e-12)
 
 
 def test_attention_rows_sum_to_one_over_real_tokens_and_are_zero_on_padding() -> None:
@@ -74,16 +110,21 @@ def test_attention_rows_sum_to_one_over_real_tokens_and_are_zero_on_padding() ->
 
 
 def test_a_sample_without_tokens_attends_to_nothing(bank: ExpertBank) -> None:
-    x, mask = torch.ones(1, 3, 8, dtype=torch.float64), torch.zeros(1, 3, dtype=torch.bool)
-    output = bank(x, mask, attention=True)
-    assert not any(attention.any() for attention in output.attention or (x,))
-    torch.testing.assert_close(bank(x, mask).hidden, output.hidden)
+    x, mask = torch.ones(1, T, 8, dtype=torch.float64), torch.zeros(1, T, dtype=torch.bool)
+    output = hidden(bank, x, mask, trace="map")
+    maps = [attention for group in output.traces for attention in group]
+    assert len(maps)
+    assert not any(attention.any() for attention in maps)
+    assert not output.latents.any()
+    torch.testing.assert_close(hidden(bank, x, mask).latents, output.latents)
 
 
 def test_the_maps_that_are_handed_out_are_the_ones_that_are_used(bank: ExpertBank) -> None:
-    x = torch.randn(2, 3, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    output = bank(x, torch.ones(2, 3, dtype=torch.bool), attention=True)
-    gradients = torch.autograd.grad(output.hidden.square().sum(), output.attention)
+    x = torch.randn(2, T, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    output = hidden(bank, x, torch.ones(2, T, dtype=torch.bool), trace="map")
+    maps = [attention for group in output.traces for attention in group]
+    assert sum(len(attention) for attention in maps) == 3 * 2  # experts x layers
+    gradients = torch.autograd.grad(output.latents.square().sum(), maps)
     assert all(bool(gradient.flatten(2).any(-1).all()) for gradient in gradients)
 
 
@@ -91,4 +132,7 @@ def test_parameters_are_counted() -> None:
     layer = 2 * 2 * 8 + 8 * 24 + 24 + 8 * 8 + 8 + 2 * 8 * 16 + 16 + 8
     projections, positions = (5 + 1) * 8 + (3 + 1) * 8, 2 * 8
     expected = layer + 2 * 8 + 3 * (2 * 8) + 3 + projections + positions
-    assert parameter_count(tiny_model("dense", layers=1, positions="none")) == expected
+    assert (
+        parameter_count(tiny_model("dense", layers=1, positions="none", final_norm=True))
+        == expected
+    )

@@ -104,13 +104,13 @@ def test_the_order_of_tokens_matters_and_positions_can_be_turned_off(kind: str) 
 
 def test_a_longer_text_moves_no_patch() -> None:
     """The follow-up's code counts positions over the padded concatenation; ours must not."""
-    model = tiny_model()
-    image = torch.randn(1, 4, 8, dtype=torch.float64)
-    for length in (1, 3, 9):
-        text = torch.zeros(1, length, 8, dtype=torch.float64)
-        placed = model.positions({"text": text, "image": image})[:, length:]
-        expected = image + model.positions.table["image"][:4] + model.positions.modality["image"]
-        assert torch.equal(placed, expected)
+    model, batch = tiny_model(), tiny_batch()
+    expected = model(batch)
+    for longer in (1, 5):
+        padding = torch.nn.functional.pad(batch["text"].features, (0, 0, 0, longer))
+        mask = torch.nn.functional.pad(batch["text"].mask, (0, longer))
+        spans = torch.nn.functional.pad(batch["text"].spans, (0, 0, 0, longer), value=-1)
+        assert_same(expected, model(replace(batch, text=Tokens(padding, mask, spans))))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
@@ -171,7 +171,7 @@ def test_without_dropout_training_and_evaluation_mean_the_same(name: str) -> Non
 
 def test_each_dropout_acts_in_training_only() -> None:
     batch = tiny_batch()
-    router = {"hidden": 6, "dropout": 0.5}
+    router = {"hidden": 32, "dropout": 0.5}  # so many that some are at work
     for option in (
         {"dropout": 0.5},
         {"attention_dropout": 0.5},

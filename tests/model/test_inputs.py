@@ -26,13 +26,15 @@ def test_sinusoidal_positions_are_those_of_the_formula(width: int) -> None:
 @pytest.mark.parametrize("kind", ["sinusoidal", "learned", "none"])
 def test_positions_are_counted_per_modality(kind: str) -> None:
     positions = Positions(("text", "image"), 4, kind, 9)
-    x = {"text": torch.zeros(1, 5, 4), "image": torch.zeros(1, 3, 4)}
-    placed = positions(x)
-    assert placed.shape == (1, 8, 4)
-    alone = positions({"image": x["image"]})
-    assert torch.equal(placed[:, 5:], alone)
-    if kind == "none":
-        assert torch.equal(placed[0, 5:], positions.modality["image"].expand(3, 4))
+    text, image = positions("text", torch.zeros(1, 5, 4)), positions("image", torch.zeros(1, 3, 4))
+    assert text.shape == (1, 5, 4)
+    own = image[0] - positions.modality["image"]  # from 0 again, not from 5
+    if kind == "sinusoidal":
+        torch.testing.assert_close(own, sinusoidal(3, 4), rtol=0, atol=1e-6)
+    elif kind == "learned":
+        torch.testing.assert_close(own, positions.table["image"][:3], rtol=0, atol=1e-6)
+    else:
+        assert not own.any()
 
 
 def test_sinusoidal_positions_are_made_once_and_grow(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,18 +48,19 @@ def test_sinusoidal_positions_are_made_once_and_grow(monkeypatch: pytest.MonkeyP
     positions = Positions(("text", "image"), 4, "sinusoidal", 9)
     saved = set(positions.state_dict())
     with torch.inference_mode():  # as validation runs
-        positions({"text": torch.zeros(1, 5, 4), "image": torch.zeros(1, 3, 4)})
+        positions("text", torch.zeros(1, 5, 4))
+        positions("image", torch.zeros(1, 3, 4))
     x = torch.zeros(2, 4, 4, requires_grad=True)
-    placed = positions({"text": x})
+    placed = positions("text", x)
     placed.sum().backward()
     assert made == [5]
     expected = (sinusoidal(4, 4) + positions.modality["text"]).expand(2, -1, -1)
     torch.testing.assert_close(placed, expected, rtol=0, atol=0)
-    longer = positions({"text": torch.zeros(1, 20, 4, dtype=torch.bfloat16)})
+    longer = positions("text", torch.zeros(1, 20, 4, dtype=torch.bfloat16))
     assert made == [5, 20]
     torch.testing.assert_close(longer[0].float(), sinusoidal(20, 4), rtol=0.02, atol=0.1)
     torch.testing.assert_close(
-        positions({"text": torch.zeros(1, 4, 4)}), expected[:1], rtol=0, atol=0
+        positions("text", torch.zeros(1, 4, 4)), expected[:1], rtol=0, atol=0
     )
     assert set(positions.state_dict()) == saved == {"modality.text", "modality.image"}
     copy = Positions(("text", "image"), 4, "sinusoidal", 9)

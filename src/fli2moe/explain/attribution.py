@@ -14,7 +14,14 @@ import torch
 from torch import Tensor
 
 from fli2moe.errors import InputError, unknown_name
-from fli2moe.model import FusionTransformer, check_baseline, check_batch, undisturbed
+from fli2moe.model import (
+    FusionTransformer,
+    View,
+    check_baseline,
+    check_batch,
+    masks_of,
+    undisturbed,
+)
 from fli2moe.tokens import TokenBatch
 
 
@@ -110,21 +117,21 @@ def attention_gradient(request: _Request) -> Attribution:
     gradients of the mixture's logit, the router held fixed. What the identity alone carries is
     subtracted (ours): gradients are tiny beside it, and it says nothing about tokens.
     """
-    model, maps, weights, logits = _run_with_maps(request)
+    traced = _trace(request, "relevance")
     # The sum over experts: each expert's own maps get its own gradient.
-    score = torch.einsum("bec,bc->", logits, request.target)
-    gradients = torch.autograd.grad(score, maps)
-    own = [a.relu() * g.relu() for a, g in zip(maps, gradients, strict=True)]
-    scores = {
-        h: _rollout(request, [a[e].mean(1) for a in own]) for e, h in enumerate(model.experts)
-    }
-    if len(model.experts) > 1:
-        # d mixture / d A_e = w_e * d logit_e / d A_e: the router does not depend on the maps.
-        scaled = [a * weights.T[:, :, None, None, None] for a in own]
-        per_expert = [_rollout(request, [a[e].mean(1) for a in scaled]) for e in range(len(scores))]
-        mixture = {m: torch.stack([r[m] for r in per_expert]).sum(0) for m in model.modalities}
-        return Attribution({model.heads[0]: mixture, **scores})
-    return Attribution({model.heads[0]: next(iter(scores.values()))})
+    score = torch.einsum("bec,bc->", traced.expert_logits, request.target)
+    torch.autograd.grad(score, traced.leaves, allow_unused=True)  # fills in the relevances
+    own = traced.per_expert()
+    scores = _per_head(request, own)
+    if len(own) == 1:
+        return Attribution({request.model.heads[0]: scores[0]})
+    # d mixture / d A_e = w_e * d logit_e / d A_e: the router does not depend on the maps.
+    weights = traced.weights.T[:, :, None, None]  # (E, B, 1, 1)
+    of_mixture = _per_head(
+        request, [[a * w for a in layers] for layers, w in zip(own, weights, strict=True)]
+    )
+    mixture = {m: torch.stack([r[m] for r in of_mixture]).sum(0) for m in request.model.modalities}
+    return _named(request, mixture, scores)
 
 
 def attention_rollout(request: _Request) -> Attribution:
@@ -132,20 +139,17 @@ def attention_rollout(request: _Request) -> Attribution:
 
     The mixture is the experts' rollouts weighed by the router (ours).
     """
-    model, maps, weights, _ = _run_with_maps(request)
-    scores = {
-        h: _rollout(request, [a[e].mean(1).detach() for a in maps])
-        for e, h in enumerate(model.experts)
+    with torch.no_grad():
+        traced = _trace(request, "map")
+    scores = _per_head(request, traced.per_expert())
+    if len(scores) == 1:
+        return Attribution({request.model.heads[0]: scores[0]})
+    shares = traced.weights.T[..., None]  # (E, B, 1)
+    mixture = {
+        m: torch.stack([w * s[m] for w, s in zip(shares, scores, strict=True)]).sum(0)
+        for m in request.model.modalities
     }
-    if len(model.experts) > 1:
-        mixture = {
-            m: torch.stack([weights[:, e, None] * s[m] for e, s in enumerate(scores.values())]).sum(
-                0
-            )
-            for m in model.modalities
-        }
-        return Attribution({model.heads[0]: mixture, **scores})
-    return Attribution({model.heads[0]: next(iter(scores.values()))})
+    return _named(request, mixture, scores)
 
 
 def gradient_x_input(request: _Request) -> Attribution:
@@ -228,18 +232,50 @@ def _head_scores(request: _Request, *features: Tensor) -> Tensor:
     return torch.einsum("bhc,bc->bh", logits, request.target[rows])
 
 
-def _run_with_maps(
-    request: _Request,
-) -> tuple[FusionTransformer, tuple[Tensor, ...], Tensor, Tensor]:
-    """Forward pass with attention maps in the graph: (model, maps, weights, expert logits)."""
-    projected = {
-        m: x.detach().requires_grad_() for m, x in request.model.project(request.tokens).items()
-    }
-    masks = {m: request.tokens[m].mask for m in request.model.modalities}
-    output = request.model.fuse(projected, masks, attention=True)
-    if output.attention is None:
-        raise InputError("attribution", "no attention maps", "a model that returns them")
-    return request.model, output.attention, output.weights.detach(), output.expert_logits
+@dataclass(frozen=True, eq=False)
+class _Traced:
+    """A forward pass that keeps a trace of each attention.
+
+    Attributes:
+        groups: the bank's traces.
+        weights: (B, E).
+        expert_logits: (B, E, C).
+        leaves: where a gradient of the logits ends.
+    """
+
+    groups: tuple[tuple[Tensor, ...], ...]
+    weights: Tensor
+    expert_logits: Tensor
+    leaves: list[Tensor]
+
+    def per_expert(self) -> list[list[Tensor]]:
+        """Returns, per expert and layer, the trace (B, T, T); of maps the mean over heads."""
+        return [
+            [layer[e] if layer.ndim == 4 else layer[e].mean(1) for layer in group]
+            for group in self.groups
+            for e in range(len(group[0]))
+        ]
+
+
+def _trace(request: _Request, what: str) -> _Traced:
+    model, tokens = request.model, request.tokens
+    projected = {m: x.detach().requires_grad_() for m, x in model.project(tokens).items()}
+    view = View(projected, masks_of(tokens))
+    bank = model.read([view], trace=what)[0]
+    output = model.weigh(view, bank.latents)
+    leaves = list(projected.values())
+    return _Traced(bank.traces, output.weights.detach(), output.expert_logits, leaves)
+
+
+def _per_head(request: _Request, experts: list[list[Tensor]]) -> list[dict[str, Tensor]]:
+    """Returns each expert's rollout {modality: (B, T)} of its layers' maps (B, T, T)."""
+    return [_rollout(request, layers) for layers in experts]
+
+
+def _named(
+    request: _Request, mixture: dict[str, Tensor], experts: list[dict[str, Tensor]]
+) -> Attribution:
+    return Attribution(dict(zip(request.model.heads, [mixture, *experts], strict=True)))
 
 
 def _rollout(request: _Request, layers: list[Tensor]) -> dict[str, Tensor]:

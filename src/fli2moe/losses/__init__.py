@@ -19,13 +19,12 @@ from fli2moe.losses.variants import (
 )
 from fli2moe.losses.views import (
     Passes,
-    View,
     derangement,
     only,
     run_views,
-    shares_rows,
     swapped,
 )
+from fli2moe.model import View
 
 __all__ = [
     "DECORRELATIONS",
@@ -51,6 +50,5 @@ __all__ = [
     "replaced_views",
     "residual_losses",
     "run_views",
-    "shares_rows",
     "swapped",
 ]

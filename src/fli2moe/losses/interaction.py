@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fli2moe.errors import InputError, unknown_name
-from fli2moe.losses.views import View, derangement, expert_logits, swapped
-from fli2moe.model import FusionTransformer, expert_names
+from fli2moe.losses.views import derangement, expert_logits, swapped
+from fli2moe.model import FusionTransformer, View, expert_names
 from fli2moe.precision import at_least_float32
 
 SPACES = ("latent", "logit")

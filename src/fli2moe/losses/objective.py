@@ -19,8 +19,8 @@ from fli2moe.losses.interaction import (
 )
 from fli2moe.losses.pid import PidRouter, check_two, prior_logits
 from fli2moe.losses.variants import VARIANTS, Supervision, evidence_views
-from fli2moe.losses.views import Passes, View
-from fli2moe.model import FusionTransformer
+from fli2moe.losses.views import Passes
+from fli2moe.model import FusionTransformer, View
 from fli2moe.task import Task
 
 

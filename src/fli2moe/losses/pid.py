@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fli2moe.errors import InputError
-from fli2moe.losses.views import View
+from fli2moe.model import View
 from fli2moe.model.inputs import masked_mean
 from fli2moe.task import Task
 

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 
 from fli2moe.losses.interaction import InteractionLosses, check_experts
-from fli2moe.losses.views import View, derangement, expert_logits, only, swapped
-from fli2moe.model import FusionTransformer
+from fli2moe.losses.views import derangement, expert_logits, only, swapped
+from fli2moe.model import FusionTransformer, View
 from fli2moe.precision import at_least_float32
 from fli2moe.task import Task
 

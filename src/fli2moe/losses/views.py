@@ -5,45 +5,14 @@ Losses say which views they need and read the latents; `run_views` is where the 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from fli2moe.errors import InputError
-from fli2moe.model import FusionTransformer, MoEOutput
-
-
-@dataclass(frozen=True, eq=False)
-class View:
-    """The projected tokens of a batch and which of them are real.
-
-    Attributes:
-        projected: {modality: (B, T, H)}, without positions.
-        masks: {modality: (B, T)} bool.
-    """
-
-    projected: Mapping[str, Tensor]
-    masks: Mapping[str, Tensor]
-
-    def __len__(self) -> int:
-        return len(next(iter(self.masks.values())))
-
-    def __getitem__(self, rows: slice) -> View:
-        return View(
-            {m: x[rows] for m, x in self.projected.items()},
-            {m: x[rows] for m, x in self.masks.items()},
-        )
-
-    @property
-    def present(self) -> dict[str, Tensor]:
-        """{modality: (B,)} bool: whether a sample has any token of it."""
-        return {m: mask.any(-1) for m, mask in self.masks.items()}
-
-    def replace(self, modality: str, tokens: Tensor, mask: Tensor) -> View:
-        """Returns the view with other tokens (B, T, H) and mask (B, T) of one modality."""
-        return View({**self.projected, modality: tokens}, {**self.masks, modality: mask})
+from fli2moe.model import FusionTransformer, MoEOutput, View
 
 
 def swapped(view: View, modalities: Collection[str], partners: Tensor) -> View:
@@ -110,21 +79,9 @@ def run_views(model: FusionTransformer, clean: View, others: Sequence[View]) -> 
         others: each of the first B' samples, one B' <= B for all, and as many tokens as the clean
             view; what they share with it is the same memory (`shares_rows`).
     """
-    output = model.fuse(clean.projected, clean.masks)
-    if not others:
-        return Passes(output, ())
-    projected = {m: torch.cat([v.projected[m] for v in others]) for m in model.modalities}
-    masks = {m: torch.cat([v.masks[m] for v in others]) for m in model.modalities}
-    return Passes(output, torch.split(model.latents(projected, masks), len(others[0])))
-
-
-def shares_rows(part: Tensor, whole: Tensor) -> bool:
-    """Returns whether `part` (B', ...) is the first rows of `whole` (B, ...), the same memory."""
-    return (
-        part.data_ptr() == whole.data_ptr()
-        and part.shape[1:] == whole.shape[1:]
-        and part.stride() == whole.stride()
-    )
+    first, *rest = model.read([clean, *others])
+    latents = tuple(bank.latents.transpose(0, 1) for bank in rest)
+    return Passes(model.weigh(clean, first.latents), latents)
 
 
 def expert_logits(model: FusionTransformer, latents: Tensor) -> Tensor:

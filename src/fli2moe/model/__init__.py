@@ -12,6 +12,7 @@ from fli2moe.model.models import (
 from fli2moe.model.modes import undisturbed
 from fli2moe.model.output import MoEOutput
 from fli2moe.model.pretrained import from_pretrained, save_pretrained
+from fli2moe.model.views import View, shares_rows
 
 __all__ = [
     "MIXTURE",
@@ -20,6 +21,7 @@ __all__ = [
     "FLI2MoE",
     "FusionTransformer",
     "MoEOutput",
+    "View",
     "build_model",
     "check_baseline",
     "check_batch",
@@ -28,5 +30,6 @@ __all__ = [
     "masks_of",
     "parameter_count",
     "save_pretrained",
+    "shares_rows",
     "undisturbed",
 ]

@@ -6,14 +6,15 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fli2moe.config import ModelConfig
 from fli2moe.errors import InputError
-from fli2moe.model.bank import BankOutput, ExpertBank, ExpertLinear
-from fli2moe.model.inputs import Positions, Projection, check_batch, masked_mean
+from fli2moe.model.bank import BankOutput, ExpertBank, ExpertLinear, Pass, run_experts
+from fli2moe.model.dropout import dropout
+from fli2moe.model.inputs import Positions, Projection, check_batch
 from fli2moe.model.output import MoEOutput
 from fli2moe.model.router import Router
+from fli2moe.model.views import SharedTokens, View
 from fli2moe.tokens import TokenBatch
 
 MIXTURE = "mixture"
@@ -60,12 +61,15 @@ class FusionTransformer(nn.Module):
         self.positions = Positions(self.modalities, hidden, config.positions, config.max_positions)
         self.bank = ExpertBank(
             experts=len(experts),
+            modalities=len(widths),
             width=hidden,
             layers=config.layers,
             heads=config.heads,
             feed_forward=config.feed_forward * hidden,
             dropout=config.dropout,
             attention_dropout=config.attention_dropout,
+            final_norm=config.final_norm,
+            pooling=config.pooling,
         )
         self.classifier = ExpertLinear(len(experts), len(widths) * hidden, classes)
         self.router = router
@@ -119,34 +123,59 @@ class FusionTransformer(nn.Module):
         attention: bool = False,
     ) -> MoEOutput:
         """Runs experts and router on projected tokens {(B, T, H)} with masks {(B, T)}."""
-        projected = {m: projected[m] for m in self.modalities}
-        bank, latents = self._latents(projected, masks, attention)
+        view = View({m: projected[m] for m in self.modalities}, masks)
+        bank = self.read([view], trace="map" if attention else "")[0]
+        return self.weigh(view, bank.latents, joined(bank.traces))
+
+    def weigh(
+        self, view: View, latents: Tensor, attention: tuple[Tensor, ...] | None = None
+    ) -> MoEOutput:
+        """Returns the output that follows from the experts' latents (E, B, M * H) of a view."""
         expert_logits = self.classifier(latents).transpose(0, 1)  # (B, E, C)
         if self.router is None:
             weights = expert_logits.new_ones(expert_logits.shape[:2])
         else:
-            weights = self.router(projected, masks)  # (B, E)
+            ordered = {m: view.projected[m] for m in self.modalities}
+            weights = self.router(ordered, view.masks)  # (B, E)
         logits = torch.einsum("be,bec->bc", weights, expert_logits)
-        return MoEOutput(logits, weights, expert_logits, latents.transpose(0, 1), bank.attention)
+        return MoEOutput(logits, weights, expert_logits, latents.transpose(0, 1), attention)
 
-    def latents(self, projected: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        """Returns the experts' latents (B, E, M * H) alone, for the interaction losses."""
-        ordered = {m: projected[m] for m in self.modalities}
-        return self._latents(ordered, masks, False)[1].transpose(0, 1)
+    def read(self, views: Sequence[View], *, trace: str = "") -> list[BankOutput]:
+        """Runs the experts on several views; what these share goes through layer 1's entry once.
 
-    def _latents(
-        self, projected: Mapping[str, Tensor], masks: Mapping[str, Tensor], attention: bool
-    ) -> tuple[BankOutput, Tensor]:
-        x = F.dropout(self.positions(projected), self.input_dropout, self.training)
-        mask = torch.cat([masks[m] for m in self.modalities], dim=1)  # (B, sum of T)
-        bank = self.bank(x, mask, attention=attention)
-        lengths = [projected[m].shape[1] for m in self.modalities]
-        pieces = bank.hidden.split(lengths, dim=2)  # M x (E, B, T, H)
-        pooled = [
-            masked_mean(piece, masks[m].expand(len(self.experts), -1, -1))
-            for m, piece in zip(self.modalities, pieces, strict=True)
-        ]
-        return bank, torch.cat(pooled, dim=-1)  # (E, B, M * H)
+        Args:
+            views: of at most as many rows as the first.
+            trace: what to return of each attention: `map` or `relevance` (see `attend`).
+        """
+        owner = torch.cat(
+            [
+                torch.full(views[0].masks[m].shape[1:], i, device=self.device)
+                for i, m in enumerate(self.modalities)
+            ]
+        )
+        passes = [Pass(torch.cat([v.masks[m] for m in self.modalities], 1), owner) for v in views]
+        if len(views) == 1:
+            placed = [self._place(m, views[0].projected[m]) for m in self.modalities]
+            return run_experts(self.bank, torch.cat(placed, dim=1), passes, trace=trace)
+        shared = SharedTokens(views, self.modalities, share=not self._drops_inputs)
+        placed = [self._place(m, x).flatten(0, 1) for m, x in shared.segments]
+        return run_experts(self.bank, torch.cat(placed), passes, shared.assemble, trace=trace)
+
+    @property
+    def _drops_inputs(self) -> bool:
+        return self.training and self.input_dropout > 0
+
+    def _place(self, modality: str, projected: Tensor) -> Tensor:
+        placed = self.positions(modality, projected)
+        return dropout(placed, self.input_dropout, self.training)
+
+
+def joined(maps: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...] | None:
+    """Returns one map (E, B, heads, T, T) per layer from those of each group of experts."""
+    layers = list(zip(*maps, strict=True))
+    if not layers:
+        return None
+    return tuple(groups[0] if len(groups) == 1 else torch.cat(groups) for groups in layers)
 
 
 def masks_of(batch: TokenBatch) -> dict[str, Tensor]:

@@ -73,12 +73,10 @@ class Positions(nn.Module):
                 {m: nn.Parameter(0.02 * torch.randn(longest, width)) for m in modalities}
             )
 
-    def forward(self, projected: Mapping[str, Tensor]) -> Tensor:
-        """Returns the concatenated sequence (B, sum of T, H)."""
-        placed = [
-            x + self._positions(m, x) + self.modality[m] for m, x in projected.items()
-        ]  # (B, T, H) each
-        return torch.cat(placed, dim=1)
+    def forward(self, modality: str, projected: Tensor) -> Tensor:
+        """Maps one modality's projected tokens (B, T, H) to their places."""
+        place: Tensor = self._positions(modality, projected) + self.modality[modality]
+        return projected + place
 
     def _positions(self, modality: str, x: Tensor) -> Tensor:  # (T, H)
         length = x.shape[1]
@@ -102,11 +100,13 @@ class Positions(nn.Module):
 
 def sinusoidal(length: int, width: int) -> Tensor:
     """Returns (length, width) sine and cosine positions (Vaswani et al. 2017, section 3.5)."""
-    position = torch.arange(length, dtype=torch.float32)[:, None]
-    frequency = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
+    # In float64: a position of 1,000 times a rounded frequency is off by 6e-5 in float32.
+    position = torch.arange(length, dtype=torch.float64)[:, None]
+    channels = torch.arange(0, width, 2, dtype=torch.float64)
+    angle = position * torch.exp(channels * (-math.log(10000.0) / width))
     table = torch.zeros(length, width)
-    table[:, 0::2] = torch.sin(position * frequency)
-    table[:, 1::2] = torch.cos(position * frequency[: width // 2])
+    table[:, 0::2] = torch.sin(angle)
+    table[:, 1::2] = torch.cos(angle[:, : width // 2])
     return table
 
 

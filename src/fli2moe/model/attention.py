@@ -1,0 +1,176 @@
+"""Attention of many sequences: fused, with its map at hand, or written out with its derivative."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fli2moe.model.dropout import dropout as drop
+from fli2moe.model.dropout import keep_probability, random_mask
+
+
+@dataclass(frozen=True, eq=False)
+class Attended:
+    """Mixed values (E, B, T, H), and what was asked for beside them.
+
+    Attributes:
+        values: (E, B, T, H).
+        trace: the map (E, B, heads, T, T), or the relevance (E, B, T, T), or None.
+    """
+
+    values: Tensor
+    trace: Tensor | None = None
+
+
+def attend(
+    query_key_value: Tensor,
+    mask: Tensor,
+    heads: int,
+    *,
+    dropout: float = 0.0,
+    trace: str = "",
+    last: bool = False,
+) -> Attended:
+    """softmax(Q K' / sqrt(d)) V per head; a sequence without any key gets 0.
+
+    Args:
+        query_key_value: (E, B, T, 3 * H): queries, keys and values after each other.
+        mask: (E, B, T) bool: the keys that are there.
+        heads: how many; d = H / heads.
+        dropout: probability that a weight of the map is dropped.
+        trace: `map` returns the map, from which the values are then computed, so that a gradient
+            can be taken at it; `relevance` returns the mean over heads of A * relu(ds/dA), which
+            is filled in when a gradient of s is taken.
+        last: with `relevance`, no gradient is needed beyond this attention.
+    """
+    experts, batch, tokens, width = query_key_value.shape
+    flat = query_key_value.reshape(experts * batch, tokens, 3, heads, -1)
+    keys = mask.reshape(experts * batch, tokens)
+    traced = None
+    if trace == "map":
+        traced = attention_map(flat, keys).view(experts, batch, heads, tokens, tokens)
+        used = drop(traced, dropout, dropout > 0).flatten(0, 1)
+        mixed = (used @ flat[:, :, 2].transpose(1, 2)).transpose(1, 2)  # (N, T, heads, d)
+    elif trace == "relevance":
+        traced = flat.new_zeros(experts, batch, tokens, tokens)
+        mixed = written_out(flat, keys, dropout, traced.flatten(0, 1), last)
+    elif dropout > 0 and flat.device.type == "cpu":
+        mixed = written_out(flat, keys, dropout, None, False)
+    else:
+        query, key, value = flat.permute(2, 0, 3, 1, 4)  # each (N, heads, T, d)
+        # On a CPU the test costs nothing and no mask is faster; on a GPU it would wait for it.
+        full = flat.device.type == "cpu" and bool(keys.all())
+        visible = None if full else keys[:, None, None]
+        mixed = F.scaled_dot_product_attention(query, key, value, visible, dropout).transpose(1, 2)
+    return Attended(mixed.reshape(experts, batch, tokens, width // 3), traced)
+
+
+def attention_map(flat: Tensor, keys: Tensor) -> Tensor:
+    """Returns the map (N, heads, T, T) of (N, T, 3, heads, d) under the keys (N, T)."""
+    query, key, _ = flat.permute(2, 0, 3, 1, 4)
+    scores = query @ key.transpose(-1, -2) / math.sqrt(flat.shape[-1])
+    visible = keys[:, None, None]  # (N, 1, 1, T)
+    scores = scores.masked_fill(~visible, torch.finfo(scores.dtype).min)
+    attention: Tensor = scores.softmax(-1) * visible.any(-1, keepdim=True)
+    return attention
+
+
+def written_out(
+    flat: Tensor, keys: Tensor, dropout: float, relevance: Tensor | None, last: bool
+) -> Tensor:
+    """Returns the mixed values (N, T, heads, d) of (N, T, 3, heads, d) under the keys (N, T).
+
+    `relevance` (N, T, T) is filled in when a gradient is taken; the rest is as in `attend`.
+    """
+    mixed: Tensor = _Attention.apply(flat, keys, dropout, relevance, last)  # type: ignore[no-untyped-call]
+    return mixed
+
+
+class _Attention(torch.autograd.Function):
+    """Attention whose map is dropped from, or whose derivative at the map is wanted.
+
+    On a CPU the sequences go through one by one: what stands between the products then stays in the
+    cache. With A the map, D = A * mask what is used of it, s = 1 / keep, g the gradient of the
+    output O: dA = s g V' * mask, dV = s D' g, d(scores) = A * dA - A * rowsum(g * O), as the rows
+    of A sum to 1.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, flat: Tensor, keys: Tensor, dropout: float, relevance: Tensor | None, last: bool
+    ) -> Tensor:
+        batch, tokens, _, heads, width = flat.shape
+        ctx.keep, ctx.relevance, ctx.last = keep_probability(dropout), relevance, last
+        full = bool(keys.all())
+        absent = torch.zeros(keys.shape, dtype=flat.dtype, device=flat.device)
+        absent.masked_fill_(~keys, torch.finfo(flat.dtype).min)
+        mask = random_mask((batch, heads, tokens, tokens), ctx.keep) if dropout else None
+        maps = flat.new_empty(batch, heads, tokens, tokens)
+        out = flat.new_empty(batch, heads, tokens, width)
+        scores = None
+        for rows in _slices(flat):
+            query, key, value = _heads(flat[rows])
+            scores = _times(query, key.transpose(1, 2), 1 / math.sqrt(width), out=scores)
+            if not full:
+                scores.view(maps[rows].shape).add_(absent[rows][:, None, None])
+            used = attention = torch.softmax(scores, -1, out=maps[rows].flatten(0, 1))
+            if mask is not None:
+                used = scores.copy_(mask[rows].flatten(0, 1)).mul_(attention)
+            out[rows] = _times(used, value, 1 / ctx.keep).view(out[rows].shape)
+        ctx.save_for_backward(flat, keys, maps, mask, out)
+        out = out.transpose(1, 2)  # (N, T, heads, d)
+        return out if full else out * keys.any(-1)[:, None, None, None]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None, None]:
+        flat, keys, maps, mask, out = ctx.saved_tensors
+        gradient = (gradient * keys.any(-1)[:, None, None, None]).transpose(1, 2)
+        _, heads, tokens, width = out.shape
+        sums = (gradient * out).sum(-1, keepdim=True)  # (N, heads, T, 1)
+        result = torch.empty_like(flat)
+        inner = used = None
+        for rows in _slices(flat):
+            query, key, value = _heads(flat[rows])
+            to, attention = gradient[rows].flatten(0, 1), maps[rows].flatten(0, 1)
+            inner = _times(to, value.transpose(1, 2), 1 / ctx.keep, out=inner)
+            used = torch.empty_like(inner) if used is None else used
+            if mask is not None:
+                inner.mul_(used.copy_(mask[rows].flatten(0, 1)))
+            if ctx.relevance is not None:
+                torch.clamp_min(inner, 0, out=used).mul_(attention)
+                found = used.view(-1, heads, tokens, tokens)
+                torch.mean(found, 1, out=ctx.relevance[rows])
+            if ctx.last:
+                continue
+            dropped = attention if mask is None else used.mul_(attention)
+            inner.sub_(sums[rows].flatten(0, 1)).mul_(attention)
+            parts = (
+                _times(inner, key, 1 / math.sqrt(width)),
+                _times(inner.transpose(1, 2), query, 1 / math.sqrt(width)),
+                _times(dropped.transpose(1, 2), to, 1 / ctx.keep),
+            )
+            for number, part in enumerate(parts):
+                result[rows, :, number] = part.view(-1, heads, tokens, width).transpose(1, 2)
+        return None if ctx.last else result, None, None, None, None
+
+
+def _slices(flat: Tensor) -> Iterator[slice]:
+    """Which sequences are computed at once: one by one on a CPU, all elsewhere."""
+    size = 1 if flat.device.type == "cpu" else len(flat)
+    return (slice(start, start + size) for start in range(0, len(flat), size))
+
+
+def _heads(flat: Tensor) -> list[Tensor]:
+    """Queries, keys and values (n * heads, T, d) of (n, T, 3, heads, d); one sequence: views."""
+    return [part.transpose(1, 2).flatten(0, 1) for part in flat.unbind(2)]
+
+
+def _times(x: Tensor, y: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
+    """Returns scale * x @ y of two batches of matrices, in the memory of `out` if given."""
+    return torch.baddbmm(x.new_zeros(()), x, y, beta=0, alpha=scale, out=out)
