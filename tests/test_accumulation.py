@@ -316,7 +316,7 @@ def test_parts_go_on_sharing_what_views_share(
     assert all(seen)
 
 
-def test_auto_is_the_size_whose_tokens_come_nearest() -> None:
+def test_auto_makes_even_parts_whose_tokens_come_nearest() -> None:
     def masks(tokens: int, device: str = "cpu") -> dict[str, Tensor]:
         half = torch.ones(32, tokens // 2, dtype=torch.bool, device=device)
         rest = torch.ones(32, tokens - tokens // 2, dtype=torch.bool, device=device)
@@ -324,9 +324,11 @@ def test_auto_is_the_size_whose_tokens_come_nearest() -> None:
 
     assert [micro_batch_size(x, masks(324)) for x in (None, 5)] == [None, 5]
     assert micro_batch_size("auto", masks(324)) == 4
-    assert micro_batch_size("auto", masks(516)) == 3  # 1,548 and 1,032 tokens: 1,548 is nearer
+    assert micro_batch_size("auto", masks(516)) == 3  # 13 parts
     assert micro_batch_size("auto", masks(5000)) == 1
-    assert micro_batch_size("auto", masks(10)) == AUTO_TOKENS // 10
+    assert micro_batch_size("auto", masks(AUTO_TOKENS // 32)) == 32  # one part
+    assert micro_batch_size("auto", masks(AUTO_TOKENS // 20)) == 16  # two, not 20 and 12
+    assert micro_batch_size("auto", masks(2)) == 32
     assert micro_batch_size("auto", masks(324, "meta")) is None
     assert micro_batch_size("auto", masks(324), couples=True) is None
 

@@ -24,6 +24,7 @@ from fli2moe.training import fit
 
 MakeConfig = Callable[..., Config]
 MakeBinary = Callable[..., Config]
+NAMES = ("accuracy", "macro_f1", "micro_f1", "auroc")
 
 
 @pytest.fixture(scope="session")
@@ -64,6 +65,9 @@ def test_a_run_is_trained_evaluated_explained_and_reported(binary_run: Path) -> 
     assert table["columns"][-2:] == ["F1 of the positive", "average precision"]
     assert table["rows"][0][-2:] == [task["f1"], task["average_precision"]]
     assert all(len(row) == len(table["columns"]) for row in table["rows"])
+    older = {n: v for n, v in task.items() if n not in ("f1", "average_precision")}
+    beside = metric_tables({**metrics, "against": {"multiclass": older}})["Task"]["rows"]
+    assert beside[1] == ["multiclass", *(older[n] for n in NAMES), None, None]
     explain_run(binary_run, limit=2)
     explanations = list(read_explanations(binary_run / "explanations"))
     assert len(explanations) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,8 +21,8 @@ def micro_batch_size(
     """Returns how many samples run at once, or None for the whole batch.
 
     Args:
-        option: of the configuration; `auto` is the whole batch on a GPU, and on the CPU the number
-            whose padded tokens come nearest to `AUTO_TOKENS`.
+        option: of the configuration; `auto` is the whole batch on a GPU, and on the CPU as many
+            even parts as bring the padded tokens of each nearest to `AUTO_TOKENS`.
         masks: {modality: (B, T)} of the batch.
         couples: whether a loss compares samples, for which parts run forward twice; `auto` then
             takes the whole batch.
@@ -30,8 +31,9 @@ def micro_batch_size(
         return option
     if couples or any(mask.device.type != "cpu" for mask in masks.values()):
         return None
-    tokens = sum(mask.shape[1] for mask in masks.values())
-    return max(1, round(AUTO_TOKENS / max(1, tokens)))
+    batch = len(next(iter(masks.values())))
+    tokens = sum(mask.numel() for mask in masks.values())
+    return math.ceil(batch / max(1, round(tokens / AUTO_TOKENS)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ def _task(metrics: Mapping[str, Any]) -> dict[str, Any]:
     names = tuple(columns)
     rows = [[metrics["model"]["name"], *(metrics["task"][n] for n in names)]]
     for other, values in metrics.get("against", {}).items():
-        rows.append([other, *(values[n] for n in names)])
+        rows.append([other, *(values.get(n) for n in names)])
     for view, values in metrics.get("linear_probe", {}).items():
         rows.append([f"linear probe, {view}", *(values[n] for n in names)])
     note = f"{metrics['data']['test_samples']} test samples."
