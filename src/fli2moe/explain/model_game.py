@@ -9,7 +9,14 @@ from torch import Tensor
 
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.explain.game import TokenGame
-from fli2moe.model import FusionTransformer, check_baseline, check_batch, undisturbed
+from fli2moe.model import (
+    FusionTransformer,
+    TwoStates,
+    check_baseline,
+    check_batch,
+    masks_of,
+    undisturbed,
+)
 from fli2moe.tokens import Player, TokenBatch
 
 BASELINES = ("mean", "zero", "drop")
@@ -53,25 +60,19 @@ def model_game(
     owner = {m: x.to(model.device) for m, x in _owners(tokens, players).items()}
     with undisturbed(model), torch.no_grad():
         present = model.project(tokens)  # the projection is linear per token: done once
-        absent = {
-            m: torch.zeros_like(present[m][:, :1])
-            if baseline is None
-            else model.projections[m](baseline[m].to(tokens[m].features))[None, None]
-            for m in model.modalities
-        }
-    masks = {m: tokens[m].mask for m in model.modalities}
+        absent = None
+        if baseline is not None:
+            absent = {
+                m: model.projections[m](baseline[m].to(tokens[m].features))[None, None]
+                for m in model.modalities
+            }
+    states = TwoStates(present, absent, masks_of(tokens))
 
     def evaluate(coalitions: Tensor) -> Tensor:  # (N, P) -> (N, heads)
         rows = torch.cat([coalitions, torch.ones(len(coalitions), 1, dtype=torch.bool)], dim=1)
         rows = rows.to(model.device)
-        kept = {m: rows[:, owner[m]] for m in masks}  # (N, T)
-        projected = {m: torch.where(kept[m][..., None], present[m], absent[m]) for m in masks}
-        visible = {
-            m: mask & kept[m] if baseline is None else mask.expand(len(rows), -1)
-            for m, mask in masks.items()
-        }
         with undisturbed(model), torch.no_grad():
-            output = model.fuse(projected, visible)
+            output = model.under(states, {m: rows[:, owner[m]] for m in model.modalities})
         logits = output.head_logits if len(model.heads) > 1 else output.logits[:, None]
         return score(logits)
 

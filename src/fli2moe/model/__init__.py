@@ -1,5 +1,6 @@
 """Models: the expert bank, the router, FL-I2MoE and its baselines."""
 
+from fli2moe.model.coalitions import TwoStates
 from fli2moe.model.fusion import MIXTURE, FusionTransformer, expert_names, masks_of
 from fli2moe.model.inputs import check_baseline, check_batch
 from fli2moe.model.models import (
@@ -21,6 +22,7 @@ __all__ = [
     "FLI2MoE",
     "FusionTransformer",
     "MoEOutput",
+    "TwoStates",
     "View",
     "build_model",
     "check_baseline",

@@ -21,7 +21,7 @@ from fli2moe.model.dropout import add_dropped, dropout
 from fli2moe.model.pooling import Pooling, mean_weights, weighted
 
 ALONE = 2**17
-"""Numbers in the tokens from which a CPU is faster with one expert after the other."""
+"""Numbers in all sequences from which a CPU is faster with one expert after the other."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,7 +276,8 @@ def run_experts(
         assemble: makes the sequences.
         trace: what to return of each attention, as that of `attend`.
     """
-    if tokens.device.type == "cpu" and tokens.numel() >= ALONE:
+    numbers = sum(one.mask.numel() for one in passes) * tokens.shape[-1]
+    if tokens.device.type == "cpu" and numbers >= ALONE:
         parts = {name: torch.split(x, 1) for name, x in bank.state_dict(keep_vars=True).items()}
         parts["sees"] = torch.split(bank.sees, 1)
         done = [

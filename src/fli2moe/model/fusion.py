@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from fli2moe.config import ModelConfig
 from fli2moe.errors import InputError
 from fli2moe.model.bank import BankOutput, ExpertBank, ExpertLinear, Pass, run_experts
+from fli2moe.model.coalitions import TwoStates, choose
 from fli2moe.model.dropout import dropout
 from fli2moe.model.inputs import Positions, Projection, check_batch
 from fli2moe.model.output import MoEOutput
-from fli2moe.model.router import Router
+from fli2moe.model.router import Router, UniformRouter
 from fli2moe.model.views import SharedTokens, View
 from fli2moe.tokens import TokenBatch
 
@@ -29,6 +30,7 @@ class FusionTransformer(nn.Module):
         experts: names of the experts; more than one needs a router.
         config: sizes, positions and dropout of each expert.
         router: weighs the experts; None gives a single expert the weight 1.
+        sees: {expert: modalities that its attention and pooling see}; all for one not named.
 
     Raises:
         InputError: for fewer than two modalities, a modality whose name cannot name a module, or
@@ -41,7 +43,8 @@ class FusionTransformer(nn.Module):
         classes: int,
         experts: Sequence[str],
         config: ModelConfig,
-        router: Router | None = None,
+        router: Router | UniformRouter | None = None,
+        sees: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
         if len(widths) < 2:
@@ -56,6 +59,7 @@ class FusionTransformer(nn.Module):
             raise InputError("model", f"{len(experts)} experts and no router", "a router")
         hidden = config.hidden
         self.widths, self.experts = dict(widths), tuple(experts)
+        self.sees = {e: tuple((sees or {}).get(e, widths)) for e in experts}
         self.hidden, self.classes, self.input_dropout = hidden, classes, config.input_dropout
         self.projections = nn.ModuleDict({m: Projection(d, hidden) for m, d in widths.items()})
         self.positions = Positions(self.modalities, hidden, config.positions, config.max_positions)
@@ -70,6 +74,7 @@ class FusionTransformer(nn.Module):
             attention_dropout=config.attention_dropout,
             final_norm=config.final_norm,
             pooling=config.pooling,
+            sees=[[self.modalities.index(m) for m in self.sees[e]] for e in experts],
         )
         self.classifier = ExpertLinear(len(experts), len(widths) * hidden, classes)
         self.router = router
@@ -147,12 +152,7 @@ class FusionTransformer(nn.Module):
             views: of at most as many rows as the first.
             trace: what to return of each attention: `map` or `relevance` (see `attend`).
         """
-        owner = torch.cat(
-            [
-                torch.full(views[0].masks[m].shape[1:], i, device=self.device)
-                for i, m in enumerate(self.modalities)
-            ]
-        )
+        owner = self._owner(views[0].masks)
         passes = [Pass(torch.cat([v.masks[m] for m in self.modalities], 1), owner) for v in views]
         if len(views) == 1:
             placed = [self._place(m, views[0].projected[m]) for m in self.modalities]
@@ -160,6 +160,35 @@ class FusionTransformer(nn.Module):
         shared = SharedTokens(views, self.modalities, share=not self._drops_inputs)
         placed = [self._place(m, x).flatten(0, 1) for m, x in shared.segments]
         return run_experts(self.bank, torch.cat(placed), passes, shared.assemble, trace=trace)
+
+    def under(self, states: TwoStates, kept: Mapping[str, Tensor]) -> MoEOutput:
+        """Returns the output for one sample under N coalitions.
+
+        Args:
+            states: what its tokens are, there and hidden.
+            kept: {modality: (N, T)} bool: the tokens that each coalition shows.
+        """
+        owner = self._owner(states.masks)
+        mask = torch.cat([states.masks[m] for m in self.modalities], dim=1)[0]
+        shown = torch.cat([kept[m] for m in self.modalities], dim=1)
+        drop = states.absent is None
+        placed = [
+            self._place(m, x.expand_as(states.present[m]))[0]
+            for state in (states.present, states.absent or {})
+            for m, x in ((m, state[m]) for m in self.modalities if state)
+        ]
+        latents, rows = [], []
+        for chosen in choose(shown, mask, owner, drop=drop):
+            read = run_experts(self.bank, torch.cat(placed), [chosen.one], chosen.assemble)[0]
+            latents.append(read.latents)
+            rows.append(chosen.rows)
+        order = torch.cat(rows).argsort()
+        return self.weigh(states.view(kept), torch.cat(latents, dim=1)[:, order])
+
+    def _owner(self, masks: Mapping[str, Tensor]) -> Tensor:
+        """(T,) the number of the modality of each token of the sequence."""
+        lengths = torch.tensor([masks[m].shape[1] for m in self.modalities], device=self.device)
+        return torch.arange(len(lengths), device=self.device).repeat_interleave(lengths)
 
     @property
     def _drops_inputs(self) -> bool:
