@@ -107,70 +107,67 @@ class _Attention(torch.autograd.Function):
     ) -> Tensor:
         batch, tokens, _, heads, width = flat.shape
         ctx.keep, ctx.relevance, ctx.last = keep_probability(dropout), relevance, last
-        full = bool(keys.all())
+        ctx.full = bool(keys.all())
         absent = torch.zeros(keys.shape, dtype=flat.dtype, device=flat.device)
         absent.masked_fill_(~keys, torch.finfo(flat.dtype).min)
         mask = random_mask((batch, heads, tokens, tokens), ctx.keep) if dropout else None
         maps = flat.new_empty(batch, heads, tokens, tokens)
         out = flat.new_empty(batch, heads, tokens, width)
-        scores = None
-        for rows in _slices(flat):
-            query, key, value = _heads(flat[rows])
-            scores = _times(query, key.transpose(1, 2), 1 / math.sqrt(width), out=scores)
-            if not full:
-                scores.view(maps[rows].shape).add_(absent[rows][:, None, None])
-            used = attention = torch.softmax(scores, -1, out=maps[rows].flatten(0, 1))
+        scale, zero, scores = 1 / math.sqrt(width), flat.new_zeros(()), None
+        masks = maps if mask is None else mask
+        inputs = (*flat.permute(2, 0, 3, 1, 4), absent[:, None, None].expand_as(maps), masks)
+        for query, key, value, hidden, kept, used, mixed in _blocks(*inputs, maps, out):
+            scores = _times(query, key.mT, scale, zero, out=scores)
+            used = torch.softmax(scores if ctx.full else scores.add_(hidden), -1, out=used)
             if mask is not None:
-                used = scores.copy_(mask[rows].flatten(0, 1)).mul_(attention)
-            out[rows] = _times(used, value, 1 / ctx.keep).view(out[rows].shape)
+                used = scores.copy_(kept).mul_(used)
+            _times(used, value, 1 / ctx.keep, zero, out=mixed)
         ctx.save_for_backward(flat, keys, maps, mask, out)
         out = out.transpose(1, 2)  # (N, T, heads, d)
-        return out if full else out * keys.any(-1)[:, None, None, None]
+        return out if ctx.full else out * keys.any(-1)[:, None, None, None]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None, None]:
         flat, keys, maps, mask, out = ctx.saved_tensors
-        gradient = (gradient * keys.any(-1)[:, None, None, None]).transpose(1, 2)
-        _, heads, tokens, width = out.shape
+        if not ctx.full:
+            gradient = gradient * keys.any(-1)[:, None, None, None]
+        gradient = gradient.transpose(1, 2)
+        batch, heads, tokens, width = out.shape
+        scale, zero, inner, buffer = 1 / math.sqrt(width), flat.new_zeros(()), None, None
         sums = (gradient * out).sum(-1, keepdim=True)  # (N, heads, T, 1)
-        result = torch.empty_like(flat)
-        inner = used = None
-        for rows in _slices(flat):
-            query, key, value = _heads(flat[rows])
-            to, attention = gradient[rows].flatten(0, 1), maps[rows].flatten(0, 1)
-            inner = _times(to, value.transpose(1, 2), 1 / ctx.keep, out=inner)
-            used = torch.empty_like(inner) if used is None else used
-            if mask is not None:
-                inner.mul_(used.copy_(mask[rows].flatten(0, 1)))
+        result = flat.new_empty(3, batch, heads, tokens, width)
+        masks = maps if mask is None else mask
+        found = maps.new_empty(batch, 1, 1, 1) if ctx.relevance is None else ctx.relevance[:, None]
+        inputs = (*flat.permute(2, 0, 3, 1, 4), gradient, sums, maps, masks, found)
+        for query, key, value, to, total, attention, kept, traced, *into in _blocks(
+            *inputs, *result
+        ):
+            inner = _times(to, value.mT, 1 / ctx.keep, zero, out=inner)  # s g V'
+            buffer = torch.empty_like(inner) if buffer is None else buffer
+            used = attention if mask is None else buffer.copy_(kept).mul_(attention)  # D
+            if not ctx.last:
+                _times(used.mT, to, 1 / ctx.keep, zero, out=into[2])
             if ctx.relevance is not None:
-                torch.clamp_min(inner, 0, out=used).mul_(attention)
-                found = used.view(-1, heads, tokens, tokens)
-                torch.mean(found, 1, out=ctx.relevance[rows])
-            if ctx.last:
-                continue
-            dropped = attention if mask is None else used.mul_(attention)
-            inner.sub_(sums[rows].flatten(0, 1)).mul_(attention)
-            parts = (
-                _times(inner, key, 1 / math.sqrt(width)),
-                _times(inner.transpose(1, 2), query, 1 / math.sqrt(width)),
-                _times(dropped.transpose(1, 2), to, 1 / ctx.keep),
-            )
-            for number, part in enumerate(parts):
-                result[rows, :, number] = part.view(-1, heads, tokens, width).transpose(1, 2)
-        return None if ctx.last else result, None, None, None, None
+                shares = torch.mul(used, inner).relu_()  # A * relu(dA), as A >= 0
+                torch.mean(shares.view(-1, heads, tokens, tokens), 1, out=traced)
+            if not ctx.last:
+                torch.mul(inner, used, out=inner).addcmul_(attention, total, value=-1)
+                _times(inner, key, scale, zero, out=into[0])
+                _times(inner.mT, query, scale, zero, out=into[1])
+        gradients = None if ctx.last else result.permute(1, 3, 0, 2, 4)
+        return gradients, None, None, None, None
 
 
-def _slices(flat: Tensor) -> Iterator[slice]:
-    """Which sequences are computed at once: one by one on a CPU, all elsewhere."""
-    size = 1 if flat.device.type == "cpu" else len(flat)
-    return (slice(start, start + size) for start in range(0, len(flat), size))
+def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Divides tensors (N, heads, ...) into what is computed at once, each (n * heads, ...).
+
+    One sequence at a time on a CPU; all elsewhere.
+    """
+    if tensors[0].device.type == "cpu":
+        return zip(*(x.unbind() for x in tensors), strict=True)
+    return iter((tuple(x.flatten(0, 1) for x in tensors),))
 
 
-def _heads(flat: Tensor) -> list[Tensor]:
-    """Queries, keys and values (n * heads, T, d) of (n, T, 3, heads, d); one sequence: views."""
-    return [part.transpose(1, 2).flatten(0, 1) for part in flat.unbind(2)]
-
-
-def _times(x: Tensor, y: Tensor, scale: float, out: Tensor | None = None) -> Tensor:
+def _times(x: Tensor, y: Tensor, scale: float, zero: Tensor, out: Tensor | None = None) -> Tensor:
     """Returns scale * x @ y of two batches of matrices, in the memory of `out` if given."""
-    return torch.baddbmm(x.new_zeros(()), x, y, beta=0, alpha=scale, out=out)
+    return torch.baddbmm(zero, x, y, beta=0, alpha=scale, out=out)
