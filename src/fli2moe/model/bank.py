@@ -7,6 +7,7 @@ in `docs/execution.md`.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,9 +19,10 @@ from torch.nn import functional as F
 from fli2moe.errors import InputError
 from fli2moe.model.attention import Attended, attend
 from fli2moe.model.dropout import add_dropped, dropout
+from fli2moe.model.output import Routing
 from fli2moe.model.pooling import Pooling, mean_weights, weighted
 
-ALONE = 2**17
+ALONE = 2**18
 """Numbers in all sequences from which a CPU is faster with one expert after the other."""
 
 
@@ -64,10 +66,12 @@ class BankOutput:
         latents: (E, B, M * H).
         traces: per group of experts that ran together, what `attend` traced in each layer, as
             (e, B, ...); empty where nothing was asked for.
+        routing: of each sparse layer; empty where there is none.
     """
 
     latents: Tensor
     traces: tuple[tuple[Tensor, ...], ...] = ()
+    routing: tuple[Routing, ...] = ()
 
 
 class ExpertLinear(nn.Module):
@@ -108,26 +112,17 @@ class ExpertNorm(nn.Module):
         return torch.addcmul(bias.view(shape), y, weight.view(shape))
 
 
-class ExpertLayer(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)), for some of E experts at once."""
+class ExpertAttention(nn.Module):
+    """x + attention(norm(x)), for some of E experts at once."""
 
     def __init__(
-        self,
-        experts: int,
-        width: int,
-        heads: int,
-        feed_forward: int,
-        dropout: float,
-        attention_dropout: float,
+        self, experts: int, width: int, heads: int, dropout: float, attention_dropout: float
     ) -> None:
         super().__init__()
         self.heads, self.dropout, self.attention_dropout = heads, dropout, attention_dropout
         self.norm_attention = ExpertNorm(experts, width)
         self.query_key_value = ExpertLinear(experts, width, 3 * width)
         self.output = ExpertLinear(experts, width, width)
-        self.norm_feed_forward = ExpertNorm(experts, width)
-        self.expand = ExpertLinear(experts, width, feed_forward)
-        self.contract = ExpertLinear(experts, feed_forward, width)
 
     def enter(self, x: Tensor) -> Tensor:
         """Maps tokens (e, ..., H) to queries, keys and values (e, ..., 3 * H)."""
@@ -142,6 +137,24 @@ class ExpertLayer(nn.Module):
         found = attend(query_key_value, mask, self.heads, dropout=share, trace=trace, last=last)
         mixed = self.output(found.values)
         return Attended(add_dropped(x, mixed, self.dropout, self.training), found.trace)
+
+
+class ExpertLayer(ExpertAttention):
+    """x + attention(norm(x)), then x + feed_forward(norm(x)), for some of E experts at once."""
+
+    def __init__(
+        self,
+        experts: int,
+        width: int,
+        heads: int,
+        feed_forward: int,
+        dropout: float,
+        attention_dropout: float,
+    ) -> None:
+        super().__init__(experts, width, heads, dropout, attention_dropout)
+        self.norm_feed_forward = ExpertNorm(experts, width)
+        self.expand = ExpertLinear(experts, width, feed_forward)
+        self.contract = ExpertLinear(experts, feed_forward, width)
 
     def hidden(self, x: Tensor) -> Tensor:
         """Returns the feed-forward's hidden layer (e, B, T, F) of x (e, B, T, H)."""
@@ -159,7 +172,36 @@ class ExpertLayer(nn.Module):
         return add_dropped(x, fed, self.dropout, self.training)
 
 
-class ExpertBank(nn.Module):
+class Bank(nn.Module, ABC):
+    """What `run_experts` runs: E experts that each see some of M modalities.
+
+    Raises:
+        InputError: when `heads` does not divide `width`.
+    """
+
+    sees: Tensor
+
+    def __init__(
+        self, sees: Sequence[Sequence[int]], modalities: int, heads: int, width: int
+    ) -> None:
+        super().__init__()
+        check_heads(heads, width)
+        seen = [[m in own for m in range(modalities)] for own in sees]
+        self.register_buffer("sees", torch.tensor(seen), persistent=False)
+
+    @abstractmethod
+    def forward(
+        self,
+        tokens: Tensor,
+        passes: Sequence[Pass],
+        assemble: Assemble = as_they_are,
+        *,
+        trace: str = "",
+    ) -> list[BankOutput]:
+        """Runs all experts at once; arguments as those of `run_experts`."""
+
+
+class ExpertBank(Bank):
     """E transformers with pooling per modality, and a norm before it if wanted.
 
     Args:
@@ -178,8 +220,6 @@ class ExpertBank(nn.Module):
         InputError: when `heads` does not divide `width`, or `pooling` is unknown.
     """
 
-    sees: Tensor
-
     def __init__(
         self,
         *,
@@ -195,8 +235,7 @@ class ExpertBank(nn.Module):
         pooling: str = "mean",
         sees: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        super().__init__()
-        check_heads(heads, width)
+        super().__init__(sees or [range(modalities)] * experts, modalities, heads, width)
         self.experts = experts
         self.layers = nn.ModuleList(
             ExpertLayer(experts, width, heads, feed_forward, dropout, attention_dropout)
@@ -204,9 +243,6 @@ class ExpertBank(nn.Module):
         )
         self.norm = ExpertNorm(experts, width) if final_norm else None
         self.pooling = Pooling(pooling, experts, modalities, width)
-        everything = [range(modalities)] * experts
-        seen = [[m in own for m in range(modalities)] for own in (sees or everything)]
-        self.register_buffer("sees", torch.tensor(seen), persistent=False)
 
     def forward(
         self,
@@ -256,7 +292,7 @@ class ExpertBank(nn.Module):
 
 
 def run_experts(
-    bank: ExpertBank,
+    bank: Bank,
     tokens: Tensor,
     passes: Sequence[Pass],
     assemble: Assemble = as_they_are,
@@ -277,7 +313,7 @@ def run_experts(
         trace: what to return of each attention, as that of `attend`.
     """
     numbers = sum(one.mask.numel() for one in passes) * tokens.shape[-1]
-    if tokens.device.type == "cpu" and numbers >= ALONE:
+    if tokens.device.type == "cpu" and numbers >= ALONE and len(bank.sees) > 1:
         parts = {name: torch.split(x, 1) for name, x in bank.state_dict(keep_vars=True).items()}
         parts["sees"] = torch.split(bank.sees, 1)
         done = [
@@ -296,7 +332,7 @@ def run_experts(
             )
             for p in range(len(passes))
         ]
-    if len(passes) == 1:
+    if len(passes) == 1 or len(bank.sees) == 1:
         alone: list[BankOutput] = bank(tokens, passes, assemble, trace=trace)
         return alone
     rows = [len(one.mask) for one in passes]
