@@ -210,7 +210,9 @@ def plain_gradients(one: Case, size: int) -> dict[str, Tensor]:
     back = torch.tensor(others_order).argsort()
     others = tuple(torch.cat(xs)[back] for xs in zip(*latents, strict=True))
     supervision = lesson.supervision
-    step = Step(lesson.view, Passes(output, others), supervision, lesson.rows, lesson.epoch)
+    presence = one.objective.presence(lesson.view, lesson.others)
+    passes = Passes(output, others)
+    step = Step(lesson.view, passes, supervision, lesson.rows, lesson.epoch, presence)
     task = supervision.losses(output.logits, supervision.target).mean()
     sum(one.objective(one.model, step).weighted, start=task).backward()
     return one.gradients()

@@ -1,6 +1,7 @@
 """The gradients of one training step, of the whole batch at once or summed over parts of it.
 
-The sum over parts is exact. Losses that are means over samples are weighed by each part's share.
+The sum over parts is exact. Losses that are means over samples are weighed by each part's share;
+terms of a modality, by its share of the samples that have it (`losses.Presence`).
 Losses that compare samples with each other (`Objective.couples`) get the latents and the router's
 weights of the whole batch first, without a graph, and what they ask of each sample is then passed
 back through its own part (gradient caching: Gao et al. 2021, arXiv 2101.06983). A part runs the
@@ -21,7 +22,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from fli2moe.losses import Objective, Passes, Step, Supervision, View, run_views
+from fli2moe.losses import Objective, Passes, Presence, Step, Supervision, View, run_views
 from fli2moe.micro_batches import Part, Sources, plan_parts
 from fli2moe.model import FusionTransformer, MoEOutput
 from fli2moe.precision import at_least_float32
@@ -82,7 +83,8 @@ def accumulate(
     """
     if size is None or size >= len(lesson.view):
         return _whole(model, objective, lesson, backward)
-    return _Parts(model, objective, lesson, size, backward).run()
+    presence = objective.presence(lesson.view, lesson.others)
+    return _Parts(model, objective, lesson, size, backward, presence).run()
 
 
 def _whole(
@@ -93,7 +95,8 @@ def _whole(
 ) -> Outcome:
     passes = run_views(model, lesson.view, lesson.others)
     each = lesson.supervision.losses(passes.output.logits, lesson.supervision.target)
-    step = Step(lesson.view, passes, lesson.supervision, lesson.rows, lesson.epoch)
+    presence = objective.presence(lesson.view, lesson.others)
+    step = Step(lesson.view, passes, lesson.supervision, lesson.rows, lesson.epoch, presence)
     demands = objective(model, step)
     loss = sum(demands.weighted, start=each.mean())
     with _full_precision(lesson.view):
@@ -111,6 +114,7 @@ class _Parts:
     lesson: Lesson
     size: int
     backward: Callable[[Tensor], None]
+    presence: Presence | None = None
     total: Tensor | float = 0.0
     terms: dict[str, Tensor] = field(default_factory=dict)
 
@@ -146,9 +150,10 @@ class _Parts:
         supervision = replace(lesson.supervision, target=target)
         losses = supervision.losses(passes.output.logits, target)
         share = len(part.rows) / len(lesson.view)
-        of_others = part.others / len(lesson.others[0]) if lesson.others else 0.0
+        counted = part.rows[: part.others]
+        presence = None if self.presence is None else self.presence.rows(counted)
         rows = lesson.rows[part.rows]
-        step = Step(view, passes, supervision, rows, lesson.epoch, share, of_others)
+        step = Step(view, passes, supervision, rows, lesson.epoch, presence, share)
         demands = self.objective.separable(self.model, step)
         loss = sum(demands.weighted, start=share * losses.mean())
         self._count(loss, demands.terms)

@@ -99,8 +99,11 @@ class DataConfig(Strict):
 
 
 class RouterConfig(Strict):
-    """The router's MLP."""
+    """The router and its MLP."""
 
+    kind: Literal["learned", "uniform"] = Field(
+        "learned", description="uniform: every expert weighs the same, and nothing is learned"
+    )
     hidden: int = Field(256, ge=1, description="hidden width")
     layers: int = Field(2, ge=1, description="linear layers")
     dropout: float = Field(0.5, ge=0, lt=1, description="dropout")
@@ -130,6 +133,10 @@ class ModelConfig(Strict):
     )
     max_positions: int = Field(512, ge=1, description="longest sequence of learned positions")
     standardise: bool = Field(True, description="standardise features with training statistics")
+    experts: Literal["all"] | tuple[str, ...] = Field(
+        "all", description="experts of the mixture: all, or some of their names"
+    )
+    isolated: bool = Field(False, description="a unique expert sees its own modality only")
     router: RouterConfig = Field(default_factory=RouterConfig, description="the router")
 
     @field_validator("heads")
@@ -140,6 +147,18 @@ class ModelConfig(Strict):
             message = "a divisor of model.hidden ({hidden})"
             raise PydanticCustomError("divisor", message, {"hidden": hidden})
         return heads
+
+    @field_validator("experts", mode="wrap")
+    @classmethod
+    def _some(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        """Says in one line what both members of the union would say apart."""
+        try:
+            names = check(value)
+        except ValidationError:
+            names = ()
+        if not names or (names != "all" and len(set(names)) < len(names)):
+            raise PydanticCustomError("experts", "all, or a list of different experts' names")
+        return names
 
 
 class LossConfig(Strict):

@@ -15,6 +15,7 @@ from fli2moe.errors import InputError
 from fli2moe.losses import (
     REPLACEMENTS,
     InteractionLosses,
+    Presence,
     View,
     derangement,
     interaction_losses,
@@ -54,7 +55,8 @@ def losses_of(
     passes = run_views(model, view, list(views.values()))
     replaced = dict(zip(views, passes.latents, strict=True))
     clean = passes.output.latents
-    return interaction_losses(model, clean, replaced, synergy_floor=floor, space=space)
+    presence = Presence.of_replaced(view, views)
+    return interaction_losses(model, clean, replaced, presence, synergy_floor=floor, space=space)
 
 
 def training_means(model: FusionTransformer) -> dict[str, Tensor]:
@@ -202,7 +204,7 @@ def test_a_sample_without_a_modality_gives_finite_losses_and_gradients() -> None
 
 
 def test_a_model_without_interaction_experts_is_an_error() -> None:
-    with pytest.raises(InputError, match="experts dense; expected unique_text, unique_image"):
+    with pytest.raises(InputError, match="experts dense; expected some of unique_text"):
         losses(tiny_model("dense"), tiny_batch())
 
 

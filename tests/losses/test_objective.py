@@ -12,6 +12,7 @@ from fli2moe.config import Config, LossConfig
 from fli2moe.errors import InputError
 from fli2moe.losses import (
     Objective,
+    Presence,
     Step,
     Supervision,
     View,
@@ -53,7 +54,8 @@ def demands(
     others = objective.views(model, view, seeded()) if gate_open else ()
     rows = torch.arange(len(view))
     supervision = Supervision(TASK, TARGET[rows], TASK.losses)
-    step = Step(view, run_views(model, view, others), supervision, rows, epoch)
+    presence = objective.presence(view, others)
+    step = Step(view, run_views(model, view, others), supervision, rows, epoch, presence)
     found: Demands = objective(model, step)
     return found
 
@@ -65,7 +67,8 @@ def test_by_default_it_is_half_the_interaction_losses_and_nothing_else() -> None
     views = replaced_views(model, view, seeded())
     passes = run_views(model, view, list(views.values()))
     replaced = dict(zip(views, passes.latents, strict=True))
-    expected = interaction_losses(model, passes.output.latents, replaced)
+    presence = Presence.of_replaced(view, views)
+    expected = interaction_losses(model, passes.output.latents, replaced, presence)
     assert found.terms == expected.terms
     assert [x.item() for x in found.weighted] == [0.5 * expected.total.item()]
     assert not any(x.requires_grad for x in found.terms.values())

@@ -12,6 +12,7 @@ from fli2moe.errors import InputError
 from fli2moe.losses import (
     VARIANTS,
     InteractionLosses,
+    Presence,
     Supervision,
     View,
     derangement,
@@ -56,7 +57,8 @@ def losses_of(
     variant: str, model: FusionTransformer, view: View, supervision: Supervision, seed: int = 7
 ) -> InteractionLosses:
     passes = run_views(model, view, evidence_views(view, seeded(seed)))
-    return VARIANTS[variant](model, view, passes.output.latents, passes.latents, supervision)
+    presence = Presence.of(view)
+    return VARIANTS[variant](model, passes.output.latents, passes.latents, presence, supervision)
 
 
 def sign(x: float) -> int:
@@ -267,7 +269,7 @@ def test_one_sample_has_no_partner() -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_model_without_interaction_experts_is_an_error(variant: str) -> None:
-    with pytest.raises(InputError, match="experts dense; expected unique_text, unique_image"):
+    with pytest.raises(InputError, match="experts dense; expected some of unique_text"):
         found_terms(variant, tiny_model("dense"), batch_of(WIDTHS), MULTICLASS)
 
 

@@ -77,6 +77,19 @@ class OracleRouter(nn.Module):
         return (self.mlp(torch.cat(means, dim=-1)) / self.temperature).softmax(-1)
 
 
+class OracleUniform(nn.Module):
+    """The same weight for each expert."""
+
+    def __init__(self, experts: int) -> None:
+        super().__init__()
+        self.experts = experts
+
+    def forward(self, projected: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
+        """(B, E) weights."""
+        first = next(iter(projected.values()))
+        return torch.ones(len(first), self.experts).to(first) / self.experts
+
+
 def mean_of_real(x: Tensor, mask: Tensor) -> Tensor:
     """(B, T, H) to (B, H): the mean over real tokens; 0 where there is none."""
     return (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp_min(1)

@@ -69,7 +69,11 @@ def interaction_terms(
     space: str = "latent",
     synergy_floor: float | None = None,
 ) -> dict[str, Tensor]:
-    """{expert: its term}: one more pass of every expert for each modality that is replaced."""
+    """{expert: its term}: one more pass of every expert for each modality that is replaced.
+
+    The mean over the samples that have the modality before and after; a triplet needs both of its
+    two. What an expert does not see leaves its latent as it is, dropout included.
+    """
     without: dict[str, list[Tensor]] = {}  # {modality: per expert (B, M * H) or (B, C)}
     for m, (tokens, mask) in replaced.items():
         latents, _ = oracle.latents({**projected, m: tokens}, {**masks, m: mask})
@@ -77,19 +81,25 @@ def interaction_terms(
             latents = [c(z) for c, z in zip(oracle.classifiers, latents, strict=True)]
         without[m] = latents
     clean = output.latents if space == "latent" else output.expert_logits  # (B, E, ...)
+    has = {m: (masks[m].any(1) & mask.any(1)).tolist() for m, (_, mask) in replaced.items()}
     terms = {}
     for e, name in enumerate(oracle.names):
-        z, values = clean[:, e], []
+        z, values = clean[:, e], []  # one value per sample and modality
         for m in oracle.modalities:
+            own = name.removeprefix("unique_")
+            other = without[m][e] if m in oracle.sees[e] else z
             if name == "synergy":
-                value = cosine(z, without[m][e])
-                values.append(value if synergy_floor is None else value.clamp_min(synergy_floor))
+                value = cosine(z, other)
+                value = value if synergy_floor is None else value.clamp_min(synergy_floor)
             elif name == "redundancy":
-                values.append(1 - cosine(z, without[m][e]))
-            elif name != f"unique_{m}":
-                own = name.removeprefix("unique_")
-                values.append(triplet(z, without[m][e], without[own][e]))
-        terms[name] = torch.stack(values).mean()
+                value = 1 - cosine(z, other)
+            elif m == own:
+                continue
+            else:
+                value = triplet(z, other, without[own][e])
+            needed = {m} if own == name else {m, own}
+            values += [v for b, v in enumerate(value) if all(has[n][b] for n in needed)]
+        terms[name] = torch.stack(values).mean() if values else 0 * z.sum()
     return terms
 
 
@@ -196,7 +206,7 @@ def training_loss(
     """Task loss + lambda_int * mean of the M + 2 terms + lambda_dec * decorrelation."""
     output = oracle.fuse(projected, masks)
     loss = task_loss(output.logits, target)
-    if len(oracle.names) == 1:
+    if oracle.names == ("dense",):
         return loss
     terms = interaction_terms(
         oracle, projected, masks, output, replaced, space=space, synergy_floor=synergy_floor

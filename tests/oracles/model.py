@@ -16,8 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fli2moe.model import FusionTransformer
+from fli2moe.model.router import UniformRouter
 from fli2moe.tokens import TokenBatch
-from oracles.inputs import OraclePositions, OracleProjection, OracleRouter, mean_of_real
+from oracles.inputs import (
+    OraclePositions,
+    OracleProjection,
+    OracleRouter,
+    OracleUniform,
+    mean_of_real,
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,8 @@ class OracleModel(nn.Module):
         longest: int,
         final_norm: bool,
         pooling: str,
-        router: OracleRouter | None,
+        router: nn.Module | None,
+        sees: Sequence[Sequence[str]],
     ) -> None:
         super().__init__()
         self.modalities, self.names = tuple(widths), tuple(names)
@@ -151,13 +159,16 @@ class OracleModel(nn.Module):
             pool = OraclePooling(pooling, len(widths), width)
             self.experts.append(OracleExpert(stack, width, final_norm, pool))
             self.classifiers.append(nn.Linear(len(widths) * width, classes))
-        self.router = router
+        self.router, self.sees = router, sees
 
     @classmethod
     def of(cls, model: FusionTransformer) -> OracleModel:
         """An oracle with a copy of the weights of one of our models, in its mode and type."""
-        layer, router = model.bank.layers[0], None
-        if model.router is not None:
+        layer = model.bank.layers[0]
+        router: nn.Module | None = None
+        if isinstance(model.router, UniformRouter):
+            router = OracleUniform(len(model.experts))
+        elif model.router is not None:
             linear = [step for step in model.router.mlp if isinstance(step, nn.Linear)]
             rates = {step.p for step in model.router.mlp if isinstance(step, nn.Dropout)}
             sizes = [linear[0].in_features, *(step.out_features for step in linear)]
@@ -179,6 +190,7 @@ class OracleModel(nn.Module):
             final_norm=getattr(model.bank, "norm", None) is not None,
             pooling=model.bank.pooling.kind if hasattr(model.bank, "pooling") else "mean",
             router=router,
+            sees=[model.sees[name] for name in model.experts],
         )
         state = {}
         for name, value in model.state_dict().items():
@@ -215,8 +227,9 @@ class OracleModel(nn.Module):
         """One pass: (B, M * H) and the maps of each expert."""
         x = self.input_dropout(self.positions({m: projected[m] for m in self.modalities}))
         latents, maps = [], []
-        for expert in self.experts:
-            latent, own = expert(x, [masks[m] for m in self.modalities])
+        for expert, sees in zip(self.experts, self.sees, strict=True):
+            seen = [masks[m] if m in sees else masks[m] & False for m in self.modalities]
+            latent, own = expert(x, seen)
             latents.append(latent)
             maps.append(own)
         return latents, maps

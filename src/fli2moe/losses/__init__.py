@@ -10,6 +10,7 @@ from fli2moe.losses.interaction import (
 )
 from fli2moe.losses.objective import Objective, Step, check_losses
 from fli2moe.losses.pid import PidLosses, PidRouter
+from fli2moe.losses.presence import Presence
 from fli2moe.losses.variants import (
     VARIANTS,
     Supervision,
@@ -36,6 +37,7 @@ __all__ = [
     "Passes",
     "PidLosses",
     "PidRouter",
+    "Presence",
     "Step",
     "Supervision",
     "View",

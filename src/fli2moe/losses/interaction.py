@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fli2moe.errors import InputError, unknown_name
+from fli2moe.losses.presence import Presence
 from fli2moe.losses.views import derangement, expert_logits, swapped
 from fli2moe.model import FusionTransformer, View, expert_names
 from fli2moe.precision import at_least_float32
@@ -29,7 +30,7 @@ class InteractionLosses:
 
     @property
     def total(self) -> Tensor:
-        """The mean of the M + 2 terms."""
+        """The mean of the terms: M + 2, or those of the experts that there are."""
         return torch.stack(list(self.terms.values())).mean()
 
 
@@ -37,16 +38,21 @@ def interaction_losses(
     model: FusionTransformer,
     latents: Tensor,
     replaced: Mapping[str, Tensor],
+    presence: Presence,
     *,
     synergy_floor: float | None = None,
     space: str = "latent",
 ) -> InteractionLosses:
-    """Computes the M + 2 terms of design 3.2, in float32 at least.
+    """Computes one term per expert of design 3.2, in float32 at least.
+
+    What an expert cannot see does not change when it is replaced: of an isolated unique expert the
+    positive of the triplet is the anchor itself, and max(0, 1 - |z - z_-m|) is left (ours).
 
     Args:
-        model: a mixture with the experts `unique_<modality>`, `synergy`, `redundancy`.
+        model: a mixture of some of the experts `unique_<modality>`, `synergy`, `redundancy`.
         latents: (B, E, M * H) of the clean input.
         replaced: {modality: (B, E, M * H)} with that modality replaced.
+        presence: which samples count for a modality (`Presence.of_replaced`).
         synergy_floor: the synergy term is max(floor, cos); None leaves the cosine plain.
         space: what the terms compare: `latent`, or `logit` (the experts' logits, as in I2MoE).
 
@@ -61,30 +67,40 @@ def interaction_losses(
         replaced = {m: expert_logits(model, z) for m, z in replaced.items()}
     latents = at_least_float32(latents)
     replaced = {m: at_least_float32(z) for m, z in replaced.items()}
+
+    def floored(cosine: Tensor) -> Tensor:
+        return cosine if synergy_floor is None else cosine.clamp_min(synergy_floor)
+
     terms: dict[str, Tensor] = {}
     for e, expert in enumerate(model.experts):
         clean = latents[:, e]  # (B, M * H), or (B, C) with logits
-        without = {m: replaced[m][:, e] for m in model.modalities}
-        cosines = torch.stack([F.cosine_similarity(clean, z, dim=-1) for z in without.values()])
-        if expert == "synergy":
-            floored = cosines if synergy_floor is None else cosines.clamp_min(synergy_floor)
-            terms[expert] = floored.mean()
-        elif expert == "redundancy":
-            terms[expert] = (1 - cosines).mean()
+        sees = model.sees[expert]
+        without = {m: replaced[m][:, e] if m in sees else clean for m in model.modalities}
+        values: dict[tuple[str, ...], Tensor] = {}  # (B,) of each
+        if expert in ("synergy", "redundancy"):
+            for m, z in without.items():
+                alike = F.cosine_similarity(clean, z, dim=-1)
+                values[(m,)] = 1 - alike if expert == "redundancy" else floored(alike)
         else:
             own = expert.removeprefix("unique_")
-            others = [m for m in model.modalities if m != own]
-            terms[expert] = torch.stack(
-                [F.triplet_margin_loss(clean, without[m], without[own]) for m in others]
-            ).mean()
+            for m in model.modalities:
+                if m != own:
+                    values[own, m] = triplet(clean, without[m], without[own])
+        terms[expert] = presence.mean(values)
     return InteractionLosses(terms)
 
 
+def triplet(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+    """Returns max(0, 1 + |anchor - positive| - |anchor - negative|) (B,) of latents (B, W)."""
+    return F.triplet_margin_loss(anchor, positive, negative, reduction="none")
+
+
 def check_experts(model: FusionTransformer) -> None:
-    """Raises InputError when the model's experts are not those the losses are named after."""
-    if set(model.experts) != set(expert_names(model.modalities)):
-        expected = ", ".join(expert_names(model.modalities))
-        raise InputError("interaction losses", f"experts {', '.join(model.experts)}", expected)
+    """Raises InputError when the losses are named after none, or not after all, of the experts."""
+    names = expert_names(model.modalities)
+    if not set(model.experts) <= set(names):
+        found, expected = f"experts {', '.join(model.experts)}", f"some of {', '.join(names)}"
+        raise InputError("interaction losses", found, expected)
 
 
 def replaced_views(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -13,14 +13,16 @@ from fli2moe.errors import InputError
 from fli2moe.losses.decorrelation import COUPLED, FEWEST, WEIGHTS, decorrelation
 from fli2moe.losses.interaction import (
     InteractionLosses,
-    check_experts,
     interaction_losses,
     replaced_views,
 )
-from fli2moe.losses.pid import PidRouter, check_two, prior_logits
-from fli2moe.losses.variants import VARIANTS, Supervision, evidence_views
+from fli2moe.losses.pid import PidRouter, check_pid, prior_logits
+from fli2moe.losses.presence import Presence
+from fli2moe.losses.variants import VARIANTS, Supervision, check_residual, evidence_views
 from fli2moe.losses.views import Passes
-from fli2moe.model import FusionTransformer, View
+from fli2moe.model import FusionTransformer, View, expert_names
+from fli2moe.model.models import chosen_experts
+from fli2moe.model.router import Router
 from fli2moe.task import Task
 
 
@@ -34,8 +36,8 @@ class Step:
         supervision: task, labels and CE.
         rows: (B,) positions of the samples in the training split.
         epoch: from 0.
+        presence: of the samples that have other views; None where there are none.
         share: the part's share of the batch's samples.
-        share_others: the part's share of the samples that have other views.
     """
 
     view: View
@@ -43,8 +45,8 @@ class Step:
     supervision: Supervision
     rows: Tensor
     epoch: int
+    presence: Presence | None = None
     share: float = 1.0
-    share_others: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,10 +66,11 @@ class Demands:
 
 
 class Objective(nn.Module):
-    """Interaction losses, decorrelation and the router's loss; nothing for a single expert.
+    """Interaction losses, decorrelation and the router's loss; nothing for a model without experts.
 
-    `separable` losses are means over samples: those of a batch are the sums of its parts', each
-    times its share. `coupled` ones compare samples with each other and need all of them at once.
+    `separable` losses are means over samples, or over those that have a modality: those of a batch
+    are the sums of its parts', each times its share of them. `coupled` ones compare samples with
+    each other and need all of them at once.
 
     Its parameters are the auxiliary heads of `router: pid`; they are no part of the model.
 
@@ -79,7 +82,8 @@ class Objective(nn.Module):
         means: {modality: (D,)} training means of the features, for `replacement: mean`.
 
     Raises:
-        InputError: when `router: pid` meets other than two modalities, or other experts.
+        InputError: when `router: pid` meets other than two modalities, fewer experts or a router
+            that does not learn, or `variant: residual` lacks an expert.
     """
 
     def __init__(
@@ -93,10 +97,13 @@ class Objective(nn.Module):
         super().__init__()
         self.config, self.means = config, dict(means)
         self.experts = len(model.experts)
+        self.named = self.experts > 1 or model.experts[0] in expert_names(model.modalities)
         self.pid: PidRouter | None = None
-        if config.router == "pid" and len(model.experts) > 1:
-            check_two(model.modalities)
-            check_experts(model)
+        if self.named and config.interaction and config.variant == "residual":
+            check_residual(model.experts)
+        if config.router == "pid" and self.named:
+            learned = isinstance(model.router, Router)
+            check_pid(model.modalities, model.experts, learned=learned)
             prior = prior_logits(task, target)
             self.pid = PidRouter(model.modalities, model.hidden, task, prior)
 
@@ -109,7 +116,7 @@ class Objective(nn.Module):
         `generator`, for the whole batch at once.
         """
         config = self.config
-        if self.experts < 2 or not config.interaction:
+        if not self.named or not config.interaction:
             return ()
         part = view[slice(max(2, round(config.noise_fraction * len(view))))]
         if config.variant in VARIANTS:
@@ -117,6 +124,20 @@ class Objective(nn.Module):
         replacement = "swap" if config.variant == "swap" else config.replacement
         replaced = replaced_views(model, part, generator, replacement=replacement, means=self.means)
         return tuple(replaced.values())
+
+    def presence(self, view: View, others: Sequence[View]) -> Presence | None:
+        """Returns who counts in the interaction losses of a whole batch; None without `others`.
+
+        Args:
+            view: the clean batch.
+            others: as `views` returns them.
+        """
+        if not others:
+            return None
+        part = view[slice(len(others[0]))]
+        if self.config.variant in VARIANTS:
+            return Presence.of(part)
+        return Presence.of_replaced(part, dict(zip(view.masks, others, strict=True)))
 
     @property
     def couples(self) -> bool:
@@ -132,10 +153,9 @@ class Objective(nn.Module):
         """Returns the losses that are means over samples, times the part's share."""
         found = Demands()
         if step.passes.latents:
-            terms = self._interaction(model, step)
-            scaled = InteractionLosses({e: step.share_others * x for e, x in terms.items()})
-            weighted = self.config.interaction * scaled.total
-            found += Demands((weighted,), _detached(scaled.terms))
+            losses = self._interaction(model, step)
+            weighted = self.config.interaction * losses.total
+            found += Demands((weighted,), _detached(losses.terms))
         if self.config.decorrelation not in COUPLED:
             found += self._decorrelation(step)
         return found
@@ -159,23 +179,22 @@ class Objective(nn.Module):
         weight = decorrelation_weight(self.config, step.epoch)
         return Demands((weight * alike,), _detached({"decorrelation": alike}))
 
-    def _interaction(self, model: FusionTransformer, step: Step) -> Mapping[str, Tensor]:
-        config, others = self.config, step.passes.latents
+    def _interaction(self, model: FusionTransformer, step: Step) -> InteractionLosses:
+        config, others, presence = self.config, step.passes.latents, step.presence
+        assert presence is not None  # for the type checker: there are other views
         rows = slice(len(others[0]))
         latents = step.passes.output.latents[rows]
         if config.variant in VARIANTS:
             supervision = replace(step.supervision, target=step.supervision.target[rows])
-            losses = VARIANTS[config.variant]
-            return losses(model, step.view[rows], latents, others, supervision).terms
-        replaced = dict(zip(model.modalities, others, strict=True))
-        found = interaction_losses(
+            return VARIANTS[config.variant](model, latents, others, presence, supervision)
+        return interaction_losses(
             model,
             latents,
-            replaced,
+            dict(zip(model.modalities, others, strict=True)),
+            presence,
             synergy_floor=config.synergy_floor,
             space=config.space,
         )
-        return found.terms
 
 
 def _detached(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -198,9 +217,14 @@ def check_losses(config: Config) -> None:
     """
     if config.model.name == "dense":
         return
-    if config.losses.router == "pid":
-        check_two(tuple(config.data.modalities))
-    kind, size = config.losses.decorrelation, config.training.batch_size
+    modalities, losses = tuple(config.data.modalities), config.losses
+    experts = chosen_experts(config.model, modalities)
+    if losses.variant == "residual" and losses.interaction:
+        check_residual(experts)
+    if losses.router == "pid":
+        learned = config.model.router.kind == "learned"
+        check_pid(modalities, experts, learned=learned)
+    kind, size = losses.decorrelation, config.training.batch_size
     fewest = FEWEST.get(kind, 1)
     if size < fewest:
         remedy = f"losses.decorrelation is {kind}"

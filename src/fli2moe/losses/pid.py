@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fli2moe.errors import InputError
-from fli2moe.model import View
+from fli2moe.model import View, expert_names
 from fli2moe.model.inputs import masked_mean
 from fli2moe.task import Task
 
@@ -87,6 +87,24 @@ def check_two(modalities: Sequence[str]) -> None:
     if len(modalities) != 2:
         found = f"pid with {len(modalities)} modalities ({', '.join(modalities)})"
         raise InputError("losses.router", found, "two modalities", "use router: learned")
+
+
+def check_pid(modalities: Sequence[str], experts: Sequence[str], *, learned: bool) -> None:
+    """Raises InputError when there is no weight for one of u1, u2, s and r, or none is learned.
+
+    Args:
+        modalities: of the model.
+        experts: of the model.
+        learned: whether its router has anything to learn.
+    """
+    check_two(modalities)
+    names = expert_names(modalities)
+    if tuple(experts) != names:
+        found, expected = f"pid with the experts {', '.join(experts)}", ", ".join(names)
+        raise InputError("losses.router", found, expected, "use model.experts: all")
+    if not learned:
+        remedy = "use model.router.kind: learned"
+        raise InputError("losses.router", "pid with a uniform router", "one that learns", remedy)
 
 
 class PidRouter(nn.Module):

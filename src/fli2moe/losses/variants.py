@@ -14,6 +14,11 @@ kappa = sg[s min_m |l_R(only_m)|] per class, where all l_R(only_m) have the sign
 
 `predictive` is the same without kappa in `unique_m` and without the two shrinkage terms (.05).
 
+A term of m is a mean over the samples that have m, mean_m one over the pairs of a sample and a
+modality it has; |l_R(x) - kappa|^2 and |l_S(x)|^2 are means over all samples. kappa is 0 where a
+modality is missing: then nothing is common to all. What an isolated expert l_m says of swap_m is
+what it says of x.
+
 For M = 2 this is the design, letter by letter. For M > 2: kappa is what *all* single modalities
 say alike; a unique expert must not care about any other modality; and <l_S(swap_m), l_S(swap'_m)>
 estimates |E[l_S | x_m]|^2 without bias, so that what one modality says alone is driven out of
@@ -28,7 +33,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fli2moe.errors import InputError
 from fli2moe.losses.interaction import InteractionLosses, check_experts
+from fli2moe.losses.presence import Presence
 from fli2moe.losses.views import derangement, expert_logits, only, swapped
 from fli2moe.model import FusionTransformer, View
 from fli2moe.precision import at_least_float32
@@ -75,37 +82,52 @@ def evidence_views(view: View, generator: torch.Generator) -> list[View]:
 
 def predictive_losses(
     model: FusionTransformer,
-    view: View,
     latents: Tensor,
     others: Sequence[Tensor],
+    presence: Presence,
     supervision: Supervision,
 ) -> InteractionLosses:
-    """Computes the M + 2 terms of `predictive`.
+    """Computes the terms of `predictive`, one per expert.
 
     Args:
-        model: a mixture with the experts `unique_<modality>`, `synergy`, `redundancy`.
-        view: the clean batch.
+        model: a mixture of some of the experts `unique_<modality>`, `synergy`, `redundancy`.
         latents: (B, E, M * H) of the clean batch.
         others: (B, E, M * H) of each of `evidence_views`.
+        presence: which samples have which modality (`Presence.of`).
         supervision: task, labels and CE.
 
     Raises:
         InputError: when the model has other experts.
     """
-    logits = _logits_of_views(model, view, latents, others, supervision)
-    return _terms(model, logits, supervision, explained=False, shrinkage=0.0)
+    check_experts(model)
+    logits = _logits_of_views(model, latents, others, presence, supervision)
+    return _terms(model, logits, presence, supervision, explained=False, shrinkage=0.0)
 
 
 def residual_losses(
     model: FusionTransformer,
-    view: View,
     latents: Tensor,
     others: Sequence[Tensor],
+    presence: Presence,
     supervision: Supervision,
 ) -> InteractionLosses:
-    """Computes the M + 2 terms of `residual`; arguments and errors as `predictive_losses`."""
-    logits = _logits_of_views(model, view, latents, others, supervision)
-    return _terms(model, logits, supervision, explained=True, shrinkage=SHRINKAGE)
+    """Computes the terms of `residual`; arguments and errors as `predictive_losses`.
+
+    Raises:
+        InputError: also when there are unique experts, but no redundancy expert to give kappa.
+    """
+    check_experts(model)
+    check_residual(model.experts)
+    logits = _logits_of_views(model, latents, others, presence, supervision)
+    return _terms(model, logits, presence, supervision, explained=True, shrinkage=SHRINKAGE)
+
+
+def check_residual(experts: Sequence[str]) -> None:
+    """Raises InputError when `residual` lacks the expert that unique ones are residual to."""
+    if "redundancy" not in experts and any(e.startswith("unique_") for e in experts):
+        found = f"residual with the experts {', '.join(experts)}"
+        remedy = "add redundancy to model.experts, or use variant: predictive"
+        raise InputError("losses.variant", found, "redundancy beside unique experts", remedy)
 
 
 def common_evidence(logits: Tensor) -> Tensor:
@@ -130,26 +152,27 @@ class _Logits:
 
 def _logits_of_views(
     model: FusionTransformer,
-    view: View,
     latents: Tensor,
     others: Sequence[Tensor],
+    presence: Presence,
     supervision: Supervision,
 ) -> _Logits:
-    check_experts(model)
     names = model.modalities
     clean, *rest = (centred(supervision.task, expert_logits(model, z)) for z in (latents, *others))
     groups = [dict(zip(names, rest[i::], strict=False)) for i in range(0, len(rest), len(names))]
     alone, swap, swap_again = groups
-    redundancy = model.experts.index("redundancy")
-    kappa = common_evidence(torch.stack([alone[m][:, redundancy] for m in names])).detach()
-    # A modality that a sample lacks says nothing, so nothing is common to all.
-    everything = torch.stack(list(view.present.values())).all(0)[:, None]
-    return _Logits(clean, alone, swap, swap_again, torch.where(everything, kappa, 0.0))
+    kappa = clean.new_zeros(len(clean), clean.shape[-1])
+    if "redundancy" in model.experts:
+        redundancy = model.experts.index("redundancy")
+        common = common_evidence(torch.stack([alone[m][:, redundancy] for m in names]))
+        kappa = torch.where(presence.all()[:, None], common.detach(), kappa)
+    return _Logits(clean, alone, swap, swap_again, kappa)
 
 
 def _terms(
     model: FusionTransformer,
     logits: _Logits,
+    presence: Presence,
     supervision: Supervision,
     *,
     explained: bool,
@@ -158,23 +181,25 @@ def _terms(
     """The terms above; `explained`: kappa is taken off what `unique_m` has to predict."""
     terms: dict[str, Tensor] = {}
 
-    def loss(of: Tensor) -> Tensor:
-        return supervision.losses(of, supervision.target).mean()
+    def loss(of: Tensor) -> Tensor:  # (B,)
+        each = supervision.losses(of, supervision.target)
+        return each.mean(-1) if each.ndim == 2 else each
 
     for e, expert in enumerate(model.experts):
         clean = logits.clean[:, e]  # (B, C)
         if expert == "redundancy":
-            alone = [loss(z[:, e]) for z in logits.only.values()]
-            terms[expert] = torch.stack(alone).mean() + squared(clean - logits.kappa)
+            alone = presence.mean({(m,): loss(z[:, e]) for m, z in logits.only.items()})
+            terms[expert] = alone + presence.mean({(): squared(clean - logits.kappa)})
         elif expert == "synergy":
-            pairs = zip(logits.swap.values(), logits.swap_again.values(), strict=True)
-            pure = [(x[:, e] * y[:, e]).sum(-1).mean() for x, y in pairs]
-            terms[expert] = torch.stack(pure).mean() + shrinkage * squared(clean)
+            products = {m: z[:, e] * logits.swap_again[m][:, e] for m, z in logits.swap.items()}
+            pure = presence.mean({(m,): x.sum(-1) for m, x in products.items()})
+            terms[expert] = pure + shrinkage * presence.mean({(): squared(clean)})
         else:
-            own = logits.swap[expert.removeprefix("unique_")][:, e]
-            offset = logits.kappa if explained else 0.0
-            terms[expert] = loss(offset + own) + squared(clean - own)
-            terms[expert] = terms[expert] + shrinkage * squared(own)
+            m = expert.removeprefix("unique_")
+            own = clean if model.sees[expert] == (m,) else logits.swap[m][:, e]
+            predicted = loss(logits.kappa + own if explained else own)
+            each = predicted + squared(clean - own) + shrinkage * squared(own)
+            terms[expert] = presence.mean({(m,): each})
     return InteractionLosses(terms)
 
 
@@ -188,8 +213,8 @@ def centred(task: Task, logits: Tensor) -> Tensor:
 
 
 def squared(x: Tensor) -> Tensor:
-    """Returns the mean over samples of |x|^2, x (B, C)."""
-    return x.square().sum(-1).mean()
+    """Returns |x|^2 (B,) of x (B, C)."""
+    return x.square().sum(-1)
 
 
 VARIANTS = {"predictive": predictive_losses, "residual": residual_losses}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 
 from fli2moe.config import ModelConfig
-from fli2moe.errors import unknown_name
+from fli2moe.errors import InputError, unknown_name
 from fli2moe.model.fusion import FusionTransformer, expert_names
-from fli2moe.model.router import Router
+from fli2moe.model.router import make_router
 
 
 class FLI2MoE(FusionTransformer):
@@ -18,13 +18,34 @@ class FLI2MoE(FusionTransformer):
     Args:
         widths: {modality: D}.
         classes: C.
-        config: sizes and router options.
+        config: sizes, router, which experts, and whether unique ones see their modality only.
+
+    Raises:
+        InputError: as `FusionTransformer` and `chosen_experts`.
     """
 
     def __init__(self, widths: Mapping[str, int], classes: int, config: ModelConfig) -> None:
-        experts = expert_names(tuple(widths))
-        router = Router(len(widths) * config.hidden, len(experts), **config.router.model_dump())
-        super().__init__(widths, classes, experts, config, router)
+        experts = chosen_experts(config, tuple(widths))
+        router = make_router(config.router, len(widths) * config.hidden, len(experts))
+        own = {f"unique_{m}": [m] for m in widths} if config.isolated else None
+        super().__init__(widths, classes, experts, config, router, own)
+
+
+def chosen_experts(config: ModelConfig, modalities: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of the mixture's experts, in the order of `expert_names`.
+
+    Raises:
+        InputError: when there is none, or a name is unknown (with the closest one).
+    """
+    names = expert_names(modalities)
+    if config.experts == "all":
+        return names
+    for name in config.experts:
+        if name not in names:
+            raise unknown_name("model.experts", "expert", name, names)
+    if not config.experts:
+        raise InputError("model.experts", "no expert", f"some of {', '.join(names)}")
+    return tuple(name for name in names if name in config.experts)
 
 
 class DenseTransformer(FusionTransformer):

@@ -1,4 +1,4 @@
-"""The router: from the modalities' mean projected tokens to one weight per expert (design 3.1)."""
+"""Routers: from the modalities' mean projected tokens to one weight per expert (design 3.1)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fli2moe.config import RouterConfig
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.model.inputs import masked_mean
 from fli2moe.precision import at_least_float32
 
+KINDS = ("learned", "uniform")
 NORMALIZE = ("l2", "none")
 
 
 class Router(nn.Module):
     """softmax(MLP(concatenated modality means) / temperature).
+
+    A modality that a sample lacks has the mean 0.
 
     Args:
         inputs: M * H.
@@ -63,3 +67,40 @@ class Router(nn.Module):
             means = [F.normalize(mean, dim=-1) for mean in means]
         logits: Tensor = self.mlp(torch.cat(means, dim=-1))
         return (at_least_float32(logits) / self.temperature).softmax(-1)
+
+
+class UniformRouter(nn.Module):
+    """The weight 1 / E for every expert and sample (I2MoE's ablation); it has no parameters.
+
+    Args:
+        experts: E.
+    """
+
+    def __init__(self, experts: int) -> None:
+        super().__init__()
+        self.experts = experts
+
+    def forward(self, projected: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
+        """Returns weights (B, E) in float32 at least; arguments as those of `Router`."""
+        first = at_least_float32(next(iter(projected.values())))
+        return first.new_full((len(first), self.experts), 1 / self.experts)
+
+
+def make_router(config: RouterConfig, inputs: int, experts: int) -> Router | UniformRouter | None:
+    """Returns the router that a configuration names; None for a single expert, which needs none.
+
+    Args:
+        config: kind and options.
+        inputs: M * H.
+        experts: E.
+
+    Raises:
+        InputError: as `Router`, or when the kind is unknown.
+    """
+    if config.kind not in KINDS:
+        raise unknown_name("model.router.kind", "router", config.kind, KINDS)
+    if experts == 1:
+        return None
+    if config.kind == "uniform":
+        return UniformRouter(experts)
+    return Router(inputs, experts, **config.model_dump(exclude={"kind"}))
