@@ -13,10 +13,12 @@ import torch
 from lightning.pytorch.plugins import MixedPrecision
 from test_accumulation import OPTIONS, named
 from tiny import tiny_batch, tiny_model
+from torch import Tensor
 
+from fli2moe.accumulation import Lesson, accumulate
 from fli2moe.config import Config
 from fli2moe.data.sample import Dataset
-from fli2moe.losses import Objective, Step, Supervision, View, run_views
+from fli2moe.losses import Objective, Supervision, View
 from fli2moe.model import masks_of
 from fli2moe.precision import at_least_float32
 from fli2moe.predictor import Predictor
@@ -79,12 +81,13 @@ def test_terms_are_in_single_precision(losses: dict[str, Any]) -> None:
         view = View(model.project(tokens), masks_of(tokens))
         assert view.projected["text"].dtype == torch.bfloat16
         others = objective.views(model, view, torch.Generator().manual_seed(0))
-        passes = run_views(model, view, others)
         supervision = Supervision(task, target, task.losses)
-        found = objective(model, Step(view, passes, supervision, torch.arange(6), 0))
-    assert passes.output.weights.dtype == torch.float32
-    torch.testing.assert_close(passes.output.weights.sum(1), torch.ones(6), rtol=0, atol=1e-6)
-    assert {x.dtype for x in (*found.weighted, *found.terms.values())} <= {torch.float32}
+        lesson = Lesson(view, others, supervision, torch.arange(6), 0)
+        found = accumulate(model, objective, lesson, None, Tensor.backward)
+        weights = model.fuse(view.projected, view.masks).weights
+    assert {x.dtype for x in (found.loss, found.each, *found.terms.values())} == {torch.float32}
+    assert weights.dtype == torch.float32
+    torch.testing.assert_close(weights.sum(1), torch.ones(6), rtol=0, atol=1e-6)
 
 
 def test_what_it_trains_predicts_in_single_precision(
