@@ -8,6 +8,23 @@ import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Routing:
+    """How a sparse layer spread each sample's real tokens over its N experts.
+
+    Attributes:
+        probabilities: (B, N) sum over the tokens of the gate's probabilities.
+        first: (B, N) int64: number of tokens whose first choice the expert is.
+    """
+
+    probabilities: Tensor
+    first: Tensor
+
+    def to(self, device: torch.device | str) -> Routing:
+        """Returns the same routing on `device`."""
+        return Routing(self.probabilities.to(device), self.first.to(device))
+
+
 @dataclass(frozen=True)
 class MoEOutput:
     """The output of a model with E experts; the baselines have E = 1.
@@ -18,7 +35,8 @@ class MoEOutput:
         expert_logits: (B, E, C).
         latents: (B, E, M * H).
         attention: one (E, B, heads, T, T) map per layer, over the concatenation of the modalities
-            in the model's order; None unless asked for.
+            in the model's order; None unless asked for, and where the model has no attention.
+        routing: one per sparse layer; None for a model without any.
     """
 
     logits: Tensor
@@ -26,6 +44,7 @@ class MoEOutput:
     expert_logits: Tensor
     latents: Tensor
     attention: tuple[Tensor, ...] | None = None
+    routing: tuple[Routing, ...] | None = None
 
     def to(self, device: torch.device | str) -> MoEOutput:
         """Returns the same output on `device`."""
@@ -35,6 +54,7 @@ class MoEOutput:
             self.expert_logits.to(device),
             self.latents.to(device),
             None if self.attention is None else tuple(a.to(device) for a in self.attention),
+            None if self.routing is None else tuple(r.to(device) for r in self.routing),
         )
 
     @property
