@@ -30,8 +30,8 @@ def attention_gradient(oracle: OracleModel, batch: TokenBatch, target: Tensor) -
         score = (logits * target).sum()
         gradients = iter(torch.autograd.grad(score, leaves, retain_graph=True))
         rows = [
-            rollout([(a.relu() * next(gradients).relu()).mean(1) for a in maps], oracle, batch)
-            for maps in experts
+            rollout([(a.relu() * next(gradients).relu()).mean(1) for a in maps], oracle, batch, e)
+            for e, maps in enumerate(experts, 0 if of_mixture else h - 1)
         ]
         found[name] = split(torch.stack(rows).sum(0), oracle, batch)
     return found
@@ -41,7 +41,9 @@ def attention_rollout(oracle: OracleModel, batch: TokenBatch) -> Scores:
     """The mean map rolled out; the mixture weighs the experts by the router."""
     with torch.no_grad():
         output = oracle(batch)
-    rows = [rollout([a.mean(1) for a in maps], oracle, batch) for maps in output.maps]
+    rows = [
+        rollout([a.mean(1) for a in maps], oracle, batch, e) for e, maps in enumerate(output.maps)
+    ]
     mixture = sum(output.weights[:, e, None] * row for e, row in enumerate(rows))
     heads = [mixture, *rows] if len(rows) > 1 else [mixture]
     return {h: split(row, oracle, batch) for h, row in zip(oracle.heads, heads, strict=True)}
@@ -64,12 +66,15 @@ def gradient_x_input(
     return found
 
 
-def rollout(layers: list[Tensor], oracle: OracleModel, batch: TokenBatch) -> Tensor:
+def rollout(layers: list[Tensor], oracle: OracleModel, batch: TokenBatch, expert: int) -> Tensor:
     """(B, T): mean over content queries of the product of row-normalised (A + I), less the skips.
+
+    Only queries that the expert sees.
 
     The skips are what the identities alone carry: the product of their shares.
     """
-    content = torch.cat([batch[m].content for m in oracle.modalities], dim=1)  # (B, T)
+    sees = oracle.sees[expert]
+    content = torch.cat([batch[m].content & (m in sees) for m in oracle.modalities], dim=1)
     identity = torch.eye(content.shape[1], dtype=layers[0].dtype)
     whole, skips = identity, torch.ones_like(content, dtype=layers[0].dtype)
     for attention in layers:  # (B, T, T), first layer first: later layers multiply from the left

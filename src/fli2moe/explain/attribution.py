@@ -30,7 +30,8 @@ class Attribution:
     """Raw attribution of tokens.
 
     Attributes:
-        scores: {head: {modality: (B, T)}}; 0 at padding and structural tokens.
+        scores: {head: {modality: (B, T)}}; 0 at padding and structural tokens, and at those that
+            an isolated expert does not see.
         convergence_delta: {head: (B,)} how far integrated gradients miss completeness (sum of
             attributions, structural tokens included, minus score difference); empty for other
             methods.
@@ -97,9 +98,9 @@ def attribute(
     request = _Request(model, tokens, target.to(features), baseline, steps, seed)
     with undisturbed(model), torch.enable_grad():
         result = METHODS[method](request)
-    content = {m: tokens[m].content for m in model.modalities}
+    content = {head: _content(request, head) for head in result.scores}
     clean = {
-        head: {m: torch.where(content[m], s, 0.0).detach().cpu() for m, s in scores.items()}
+        head: {m: torch.where(content[head][m], s, 0.0).detach().cpu() for m, s in scores.items()}
         for head, scores in result.scores.items()
     }
     deltas, differences = (
@@ -113,9 +114,10 @@ def attention_gradient(request: _Request) -> Attribution:
     """Attention x gradient rollout (Chefer et al. 2021), the skip path kept apart.
 
     Per layer, relu(A) * relu(dscore/dA), mean over heads, plus the identity, row-normalised; the
-    layers multiplied; mean over content query tokens. The mixture is the sum over experts with
-    gradients of the mixture's logit, the router held fixed. What the identity alone carries is
-    subtracted (ours): gradients are tiny beside it, and it says nothing about tokens.
+    layers multiplied; mean over content query tokens that the expert sees. The mixture is the sum
+    over experts with gradients of the mixture's logit, the router held fixed. What the identity
+    alone carries is subtracted (ours): gradients are tiny beside it, and it says nothing about
+    tokens.
     """
     traced = _trace(request, "relevance")
     # The sum over experts: each expert's own maps get its own gradient.
@@ -269,7 +271,16 @@ def _trace(request: _Request, what: str) -> _Traced:
 
 def _per_head(request: _Request, experts: list[list[Tensor]]) -> list[dict[str, Tensor]]:
     """Returns each expert's rollout {modality: (B, T)} of its layers' maps (B, T, T)."""
-    return [_rollout(request, layers) for layers in experts]
+    named = zip(request.model.experts, experts, strict=True)
+    return [_rollout(request, layers, _content(request, name)) for name, layers in named]
+
+
+def _content(request: _Request, head: str) -> dict[str, Tensor]:
+    """Returns {modality: (B, T) bool}: content tokens that an expert, or any of them, sees."""
+    model, tokens = request.model, request.tokens
+    experts = (head,) if head in model.experts else model.experts
+    seen = {m for expert in experts for m in model.sees[expert]}
+    return {m: tokens[m].content & (m in seen) for m in model.modalities}
 
 
 def _named(
@@ -278,15 +289,17 @@ def _named(
     return Attribution(dict(zip(request.model.heads, [mixture, *experts], strict=True)))
 
 
-def _rollout(request: _Request, layers: list[Tensor]) -> dict[str, Tensor]:
+def _rollout(
+    request: _Request, layers: list[Tensor], queries: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Multiplies row-normalised (A + I) over the layers; returns what attention paths carry.
 
-    Only the mean row over content queries is needed, so it is a chain of vector-matrix products.
+    Only the mean row over the queries is needed, so it is a chain of vector-matrix products.
     The row is followed in two parts, the pure skip path (the product of the identities' shares)
     and the rest: their difference at the end would lose the rest to rounding.
     """
     tokens, modalities = request.tokens, request.model.modalities
-    content = torch.cat([tokens[m].content for m in modalities], dim=1)  # (B, T)
+    content = torch.cat([queries[m] for m in modalities], dim=1)  # (B, T)
     skip = content.to(layers[0]) / content.sum(1, keepdim=True).clamp_min(1)
     relevance = torch.zeros_like(skip)
     for attention in reversed(layers):  # (B, T, T), last layer first: row vector from the left

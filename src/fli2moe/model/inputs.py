@@ -130,6 +130,22 @@ def check_batch(batch: TokenBatch, widths: Mapping[str, int]) -> None:
             )
 
 
+def check_finite(modality: str, features: Tensor) -> None:
+    """Raises InputError when features (B, T, D), cleared at padding, hold NaN or infinity."""
+    features = features.detach()
+    if bool(torch.isfinite(features.sum())):  # one quick pass; a sum that overflows is told apart
+        return
+    found = (~torch.isfinite(features).all(-1)).nonzero()  # (N, 2)
+    if len(found):
+        row, token = found[0].tolist()
+        raise InputError(
+            f"modality {modality}",
+            f"a NaN or infinite feature at sample {row}, token {token}",
+            "finite features at real tokens",
+            "run the encoder in float32 or bfloat16, or mask the token out",
+        )
+
+
 def check_baseline(baseline: Mapping[str, Tensor], widths: Mapping[str, int]) -> None:
     """Raises InputError when the baseline is not one vector (D,) for each of the modalities."""
     found = {m: tuple(x.shape) for m, x in baseline.items()}
