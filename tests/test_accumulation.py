@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import THREE, WIDTHS, tiny_batch, tiny_model
+from tiny import FOUR, THREE, WIDTHS, gappy, tiny_batch, tiny_model
 from torch import Tensor
 
 from fli2moe import accumulation
@@ -114,10 +114,8 @@ def case(
     name: str = "fli2moe",
     **options: Any,
 ) -> Case:
-    """Seven samples of different lengths; the second one lacks the last modality."""
-    lengths = [{m: 1 + (2 * i + 3 * j) % 5 for j, m in enumerate(widths)} for i in range(SIZE)]
-    lengths[1][list(widths)[-1]] = 0
-    batch = tiny_batch(lengths, widths=widths)
+    """Seven samples of different lengths, of which some lack a modality."""
+    batch = tiny_batch(gappy(widths, SIZE), widths=widths)
     model = tiny_model(name, widths, **options)
     draw = torch.Generator().manual_seed(1)
     target = torch.randint(3, (SIZE,), generator=draw)
@@ -156,8 +154,11 @@ def test_the_gradients_are_those_of_the_whole_batch(losses: dict[str, Any], size
 
 
 @pytest.mark.parametrize("losses", [o for o in OPTIONS if o.get("router") != "pid"], ids=named)
-def test_with_three_modalities_and_several_labels_too(losses: dict[str, Any]) -> None:
-    one = case(losses, THREE, task=MULTILABEL)
+@pytest.mark.parametrize("widths", [THREE, FOUR], ids=["three", "four"])
+def test_with_more_modalities_and_several_labels_too(
+    losses: dict[str, Any], widths: dict[str, int]
+) -> None:
+    one = case(losses, widths, task=MULTILABEL)
     expected, gradients = one.learn(None)
     found, in_parts = one.learn(2)
     close(in_parts, gradients, 1e-10)
@@ -171,6 +172,39 @@ def test_in_single_precision_they_differ_by_rounding(losses: dict[str, Any]) -> 
     _, in_parts = one.learn(3)
     whole, parts = (torch.cat([g[n].flatten() for n in gradients]) for g in (gradients, in_parts))
     assert (parts - whole).norm() <= 1e-6 * whole.norm()
+
+
+@pytest.mark.parametrize("losses", [o for o in OPTIONS if o.get("router") != "pid"], ids=named)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"isolated": True},
+        {"experts": ["synergy", "redundancy"]},
+        {"experts": ["synergy"]},
+        {"router": {"kind": "uniform"}},
+    ],
+    ids=named,
+)
+def test_with_other_experts_too(losses: dict[str, Any], options: dict[str, Any]) -> None:
+    one = case(losses, **options)
+    expected, gradients = one.learn(None)
+    found, in_parts = one.learn(2)
+    close(in_parts, gradients, 1e-10)
+    same_outcome(found, expected, 1e-10)
+    interacting = losses.get("interaction", 1) > 0
+    assert ({*one.model.experts} <= found.terms.keys()) == interacting
+
+
+@pytest.mark.parametrize("variant", ["paper", "swap", "predictive", "residual"])
+def test_a_part_without_a_pair_of_a_term_adds_nothing_to_it(variant: str) -> None:
+    """One sample of seven has both modalities; parts of one sample each."""
+    one = case({"variant": variant})
+    lengths = [{"text": 2, "image": 0}, {"text": 0, "image": 3}] * 3 + [{"text": 2, "image": 2}]
+    one.batch = tiny_batch(lengths)
+    expected, gradients = one.learn(None)
+    found, in_parts = one.learn(1)
+    close(in_parts, gradients, 1e-10)
+    same_outcome(found, expected, 1e-10)
 
 
 def test_a_model_without_experts_is_asked_for_the_task_alone() -> None:

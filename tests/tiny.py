@@ -12,6 +12,7 @@ from fli2moe.tokens import TokenBatch, Tokens
 
 WIDTHS = {"text": 5, "image": 3}
 THREE = {"text": 5, "image": 3, "audio": 4}
+FOUR = {**THREE, "table": 2}
 CLASSES = 3
 
 
@@ -67,6 +68,18 @@ def tiny_batch(
             spans[:, 0] = -1
         tokens[m] = Tokens(features, mask, spans)
     return TokenBatch(tokens)
+
+
+def gappy(widths: Mapping[str, int], size: int = 7) -> list[dict[str, int]]:
+    """Lengths of samples of which the second, fifth and sixth lack one modality or more.
+
+    The second lacks the last, the fifth the first, the sixth has the second alone.
+    """
+    names = list(widths)
+    lengths = [{m: 1 + (2 * i + 3 * j) % 5 for j, m in enumerate(names)} for i in range(size)]
+    for row, missing in ((1, names[-1:]), (4, names[:1]), (5, [names[0], *names[2:]])):
+        lengths[row].update(dict.fromkeys(missing, 0))
+    return lengths
 
 
 def replace(batch: TokenBatch, **tokens: Tokens) -> TokenBatch:

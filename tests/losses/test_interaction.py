@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import losses as oracles
 from oracles.model import OracleModel
-from tiny import THREE, WIDTHS, tiny_batch, tiny_model
+from tiny import FOUR, THREE, WIDTHS, gappy, tiny_batch, tiny_model
 from torch import Tensor
 
 from fli2moe.errors import InputError
@@ -85,11 +85,14 @@ def oracle_losses(
 
 @pytest.mark.parametrize("space", ["latent", "logit"])
 @pytest.mark.parametrize("replacement", REPLACEMENTS)
-@pytest.mark.parametrize("widths", [WIDTHS, THREE], ids=["two", "three"])
+@pytest.mark.parametrize("gaps", [False, True], ids=["complete", "gaps"])
+@pytest.mark.parametrize("widths", [WIDTHS, THREE, FOUR], ids=["two", "three", "four"])
 def test_the_terms_are_those_of_the_definition(
-    widths: dict[str, int], replacement: str, space: str
+    widths: dict[str, int], gaps: bool, replacement: str, space: str
 ) -> None:
+    """And a term of a modality is a mean over the samples that have it."""
     lengths = [{m: 1 + (i + j) % 3 for j, m in enumerate(widths)} for i in range(4)]
+    lengths = gappy(widths) if gaps else lengths
     model, batch = tiny_model(widths=widths), tiny_batch(lengths, widths=widths)
     found = losses(model, batch, space=space, replacement=replacement)
     expected = oracle_losses(model, batch, space, replacement)

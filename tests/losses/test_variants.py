@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tiny import CLASSES, THREE, WIDTHS, tiny_batch, tiny_model
+from tiny import CLASSES, FOUR, THREE, WIDTHS, tiny_batch, tiny_model
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -41,8 +41,13 @@ def supervised(task: Task, target: Tensor | None = None) -> Supervision:
     return Supervision(task, target, lambda x, y: task.losses(x, y, smoothing=0.1))
 
 
-def batch_of(widths: dict[str, int]) -> TokenBatch:
+def batch_of(widths: dict[str, int], *, gaps: bool = False) -> TokenBatch:
+    """Four samples; with `gaps` the second lacks the last modality, the third has it alone."""
     lengths = [{m: 1 + (i + j) % 3 for j, m in enumerate(widths)} for i in range(4)]
+    if gaps:
+        *first, last = widths
+        lengths[1][last] = 0
+        lengths[2].update(dict.fromkeys(first, 0))
     return tiny_batch(lengths, widths=widths)
 
 
@@ -90,42 +95,45 @@ def plain_terms(
 
     redundancy, terms = model.experts.index("redundancy"), {}
     for e, expert in enumerate(model.experts):
-        values = []
+        of_pairs, of_samples = [], []  # each summand with the mean that it belongs to
         for b in range(size):
+            has = [m for m in names if bool(masks[m][b].any())]
             clean = logits(e, dict.fromkeys(names, b))
             single = [logits(redundancy, {n: b if n == m else None for n in names}) for m in names]
-            kappa = torch.tensor(
-                [plain_kappa([float(z[c].detach()) for z in single]) for c in range(CLASSES)]
-            ).double()
+            common = [plain_kappa([float(z[c].detach()) for z in single]) for c in range(CLASSES)]
+            kappa = torch.tensor(common).double() * (len(has) == len(names))
             swaps = [
                 {m: logits(e, {n: b if n == m else p[b] for n in names}) for m in names}
                 for p in partners
             ]
             if expert == "redundancy":
-                value = sum(loss(z, b) for z in single) / len(names) + ((clean - kappa) ** 2).sum()
+                of_pairs += [loss(z, b) for m, z in zip(names, single, strict=True) if m in has]
+                of_samples.append(((clean - kappa) ** 2).sum())
             elif expert == "synergy":
-                value = sum(swaps[0][m] @ swaps[1][m] for m in names) / len(names)
-                if variant == "residual":
-                    value = value + 0.05 * clean @ clean
-            else:
+                of_pairs += [swaps[0][m] @ swaps[1][m] for m in has]
+                of_samples.append((0.05 if variant == "residual" else 0.0) * clean @ clean)
+            elif expert.removeprefix("unique_") in has:
                 own = swaps[0][expert.removeprefix("unique_")]
                 value = ((clean - own) ** 2).sum()
                 if variant == "residual":
                     value = value + loss(kappa + own, b) + 0.05 * own @ own
                 else:
                     value = value + loss(own, b)
-            values.append(value)
-        terms[expert] = torch.stack(values).mean()
+                of_pairs.append(value)
+        means = [torch.stack(x).mean() for x in (of_pairs, of_samples) if x]
+        terms[expert] = torch.stack(means).sum()
     return terms
 
 
-@pytest.mark.parametrize("widths", [WIDTHS, THREE], ids=["two", "three"])
+@pytest.mark.parametrize("gaps", [False, True], ids=["complete", "gaps"])
+@pytest.mark.parametrize("widths", [WIDTHS, THREE, FOUR], ids=["two", "three", "four"])
 @pytest.mark.parametrize("task", [MULTICLASS, MULTILABEL], ids=["multiclass", "multilabel"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_terms_are_those_of_the_definition(
-    variant: str, task: Task, widths: dict[str, int]
+    variant: str, task: Task, widths: dict[str, int], gaps: bool
 ) -> None:
-    model, batch = tiny_model(widths=widths), batch_of(widths)
+    """And a term of a modality is a mean over the samples that have it."""
+    model, batch = tiny_model(widths=widths), batch_of(widths, gaps=gaps)
     found = found_terms(variant, model, batch, task)
     expected = plain_terms(variant, model, batch, task)
     assert list(found) == list(model.experts) == list(expected)

@@ -70,7 +70,8 @@ class SharedTokens:
         sizes = [x.shape[:2] for _, x in self.segments]
         pieces = torch.split(tokens, [rows * length for rows, length in sizes], dim=1)
         segments = [
-            piece.view(len(piece), *size, -1) for piece, size in zip(pieces, sizes, strict=True)
+            piece.view(len(piece), *size, piece.shape[-1])
+            for piece, size in zip(pieces, sizes, strict=True)
         ]  # (e, B, T, W) each
         return [
             torch.cat([segments[i][:, :rows] for i in parts], dim=2)
