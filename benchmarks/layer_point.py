@@ -2,8 +2,8 @@
 
     python benchmarks/layer_point.py '{"work": "step", "who": "fp32", "rounds": 2, ...}'
 
-Called by `layer.py`; prints one line of JSON. Memory is the process's peak after the work minus
-its peak before: model, batch and libraries are not counted, gradients and activations are.
+Called by `layer.py`; prints one line of JSON. Memory is the process's peak during the first
+work minus what it held before: gradients and activations count, model, batch and libraries do not.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     else:
         work = forward(setting, request["seed"], who)
     gc.collect()
-    before = peak()
+    before = restart_peak()
     work(0)
     memory = peak() - before
     seconds = []
@@ -48,9 +48,19 @@ def main() -> None:
     print(json.dumps({"seconds": typical, "peak_megabytes": memory}))
 
 
+def restart_peak() -> float:
+    """Forgets the peak so far and returns the resident set, in megabytes.
+
+    A process starts with the peak of the one it was forked from.
+    """
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak()
+
+
 def peak() -> float:
-    """Largest resident set of this process so far, in megabytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Largest resident set of this process since `restart_peak`, in megabytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def measure(
