@@ -107,7 +107,7 @@ class _Attention(torch.autograd.Function):
     ) -> Tensor:
         batch, tokens, _, heads, width = flat.shape
         ctx.keep, ctx.relevance, ctx.last = keep_probability(dropout), relevance, last
-        ctx.full = bool(keys.all())
+        ctx.full = flat.device.type == "cpu" and bool(keys.all())
         absent = torch.zeros(keys.shape, dtype=flat.dtype, device=flat.device)
         absent.masked_fill_(~keys, torch.finfo(flat.dtype).min)
         mask = random_mask((batch, heads, tokens, tokens), ctx.keep) if dropout else None
