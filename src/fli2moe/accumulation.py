@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fli2moe.losses import Objective, Passes, Presence, Step, Supervision, View, run_views
 from fli2moe.micro_batches import Part, Sources, plan_parts
-from fli2moe.model import FusionTransformer, MoEOutput
+from fli2moe.model import FusionModel, MoEOutput, Routing
 from fli2moe.precision import at_least_float32
 
 
@@ -65,7 +65,7 @@ class Outcome:
 
 
 def accumulate(
-    model: FusionTransformer,
+    model: FusionModel,
     objective: Objective,
     lesson: Lesson,
     size: int | None,
@@ -88,7 +88,7 @@ def accumulate(
 
 
 def _whole(
-    model: FusionTransformer,
+    model: FusionModel,
     objective: Objective,
     lesson: Lesson,
     backward: Callable[[Tensor], None],
@@ -109,7 +109,7 @@ def _whole(
 class _Parts:
     """One batch on its way through the model in parts."""
 
-    model: FusionTransformer
+    model: FusionModel
     objective: Objective
     lesson: Lesson
     size: int
@@ -168,13 +168,8 @@ class _Parts:
                 view, *others = sources.take(part)
                 outputs.append(run_views(self.model, view, others if part.others else ()).output)
         torch.clear_autocast_cache()  # it holds weights cast without a graph
-        latents, weights, logits, expert_logits = (
-            torch.cat([getattr(output, name) for output in outputs])[order]
-            for name in ("latents", "weights", "logits", "expert_logits")
-        )
-        leaves = [at_least_float32(x).requires_grad_() for x in (latents, weights)]
-        output = MoEOutput(logits, leaves[1], expert_logits, leaves[0])
-        step = Step(lesson.view, Passes(output, ()), lesson.supervision, lesson.rows, lesson.epoch)
+        whole, leaves = _whole_output(outputs, order)
+        step = Step(lesson.view, Passes(whole, ()), lesson.supervision, lesson.rows, lesson.epoch)
         demands = self.objective.coupled(step)
         loss = torch.stack(demands.weighted).sum()
         self._count(loss, demands.terms)
@@ -183,7 +178,7 @@ class _Parts:
             asked = torch.autograd.grad(loss, leaves, retain_graph=own, allow_unused=True)
             if own:  # of the auxiliary heads, which have all samples already
                 self.backward(loss)
-        return _Cached(states, *asked)
+        return _Cached(states, asked)
 
     def _count(self, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
         self.total = self.total + loss.detach()
@@ -197,21 +192,41 @@ class _Cached:
 
     Attributes:
         states: one for each part.
-        latents: (B, E, M * H) gradients; None where nothing is asked.
-        weights: (B, E) gradients; None where nothing is asked.
+        gradients: of `_coupling`'s tensors for the whole batch; None where nothing is asked.
     """
 
     states: list[_Draws]
-    latents: Tensor | None
-    weights: Tensor | None
+    gradients: Sequence[Tensor | None]
 
     def asked(self, output: MoEOutput, rows: Tensor) -> Tensor:
         """Returns a scalar whose gradient passes on what is asked of a part's outputs."""
         found = output.latents.new_zeros((), dtype=at_least_float32(output.latents).dtype)
-        for x, gradient in ((output.latents, self.latents), (output.weights, self.weights)):
+        for x, gradient in zip(_coupling(output), self.gradients, strict=True):
             if gradient is not None:
                 found = found + (at_least_float32(x) * gradient[rows]).sum()
         return found
+
+
+def _coupling(output: MoEOutput) -> list[Tensor]:
+    """Returns what coupled losses read: latents, router weights, gates' probabilities."""
+    gates = [layer.probabilities for layer in output.routing or ()]
+    return [output.latents, output.weights, *gates]
+
+
+def _whole_output(outputs: Sequence[MoEOutput], order: Tensor) -> tuple[MoEOutput, list[Tensor]]:
+    """Returns the parts' outputs as one of the whole batch, and its `_coupling` as leaves."""
+    pairs = zip(*(_coupling(output) for output in outputs), strict=True)
+    leaves = [at_least_float32(torch.cat(parts)[order]).requires_grad_() for parts in pairs]
+    logits, expert_logits = (
+        torch.cat([getattr(output, name) for output in outputs])[order]
+        for name in ("logits", "expert_logits")
+    )
+    routing = None
+    if outputs[0].routing is not None:
+        layers = zip(*(output.routing or () for output in outputs), strict=True)
+        first = [torch.cat([part.first for part in parts])[order] for parts in layers]
+        routing = tuple(Routing(p, f) for p, f in zip(leaves[2:], first, strict=True))
+    return MoEOutput(logits, leaves[1], expert_logits, leaves[0], routing=routing), leaves
 
 
 class _Draws:

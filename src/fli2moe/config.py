@@ -20,6 +20,7 @@ from fli2moe.sections import (
     ModalityConfig,
     ModelConfig,
     RouterConfig,
+    SparseConfig,
     Strict,
     TrainingConfig,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "ModalityConfig",
     "ModelConfig",
     "RouterConfig",
+    "SparseConfig",
     "TrainingConfig",
 ]
 

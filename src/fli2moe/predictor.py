@@ -23,7 +23,7 @@ from fli2moe.explain.model_game import BASELINES, model_game
 from fli2moe.explain.pieces import DROP_WARNING
 from fli2moe.explaining import explain_sample
 from fli2moe.hub import HubOptions, find_pretrained
-from fli2moe.model import FusionTransformer, MoEOutput, undisturbed
+from fli2moe.model import FusionModel, MoEOutput, undisturbed
 from fli2moe.prediction import Prediction, check_modalities, predictions
 from fli2moe.run_card import write_run_card
 from fli2moe.run_folder import RUN_FILES, Parts, load_parts, parts_digest, save_parts
@@ -54,7 +54,7 @@ class Predictor:
 
     config: Config
     task: Task
-    model: FusionTransformer
+    model: FusionModel
     encoders: Mapping[str, Encoder]
     means: Mapping[str, Tensor]
     _told: list[str] = field(default_factory=list, init=False, repr=False)  # warnings given

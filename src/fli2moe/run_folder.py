@@ -24,7 +24,7 @@ from fli2moe.devices import find_device
 from fli2moe.encoders import Encoder, encoder_options, load_encoder
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.files import file_digest, read_json, write_json, write_tensors, write_text
-from fli2moe.model import FusionTransformer, check_baseline, pretrained
+from fli2moe.model import FusionModel, check_baseline, pretrained
 from fli2moe.model.pretrained import PretrainedConfig
 from fli2moe.presets import PRESETS
 from fli2moe.stored import AGAIN, read_format, read_tensors
@@ -45,7 +45,7 @@ class Parts:
 
     config: Config
     task: Task
-    model: FusionTransformer
+    model: FusionModel
     encoders: Mapping[str, Encoder]
     means: Mapping[str, Tensor]
 

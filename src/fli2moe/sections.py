@@ -111,10 +111,24 @@ class RouterConfig(Strict):
     normalize: Literal["l2", "none"] = Field("l2", description="scale of the modality means")
 
 
+class SparseConfig(Strict):
+    """The feed-forward experts of `sparse_moe`, of which each token is sent to two."""
+
+    experts: int = Field(4, ge=2, description="feed-forward experts per layer")
+    capacity_factor: float | None = Field(
+        1.25,
+        gt=0,
+        description="tokens of a sample that an expert takes in training, as a multiple of an even "
+        "share; what is over passes it by; null: all",
+    )
+
+
 class ModelConfig(Strict):
     """Sizes of the experts."""
 
-    name: Literal["fli2moe", "dense"] = Field("fli2moe", description="the model")
+    name: Literal["fli2moe", "dense", "sparse_moe", "late_fusion", "early_fusion"] = Field(
+        "fli2moe", description="the model"
+    )
     hidden: int = Field(256, ge=1, description="width H")
     layers: int = Field(2, ge=1, description="transformer layers per expert")
     heads: int = Field(
@@ -138,6 +152,7 @@ class ModelConfig(Strict):
     )
     isolated: bool = Field(False, description="a unique expert sees its own modality only")
     router: RouterConfig = Field(default_factory=RouterConfig, description="the router")
+    sparse: SparseConfig = Field(default_factory=SparseConfig, description="of sparse_moe")
 
     @field_validator("heads")
     @classmethod
@@ -199,6 +214,9 @@ class LossConfig(Strict):
     )
     router: Literal["learned", "pid"] = Field(
         "learned", description="pid: the router follows what auxiliary heads find (two modalities)"
+    )
+    balance: float = Field(
+        0.01, ge=0, description="weight of the load-balancing loss of sparse_moe"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="label smoothing of the task loss")
 

@@ -23,7 +23,7 @@ from fli2moe.lightning_guard import interruptible
 from fli2moe.losses import Objective, Supervision, View, effective_rank
 from fli2moe.masking import mask_at_random
 from fli2moe.micro_batches import micro_batch_size
-from fli2moe.model import FusionTransformer, masks_of
+from fli2moe.model import FusionModel, masks_of
 from fli2moe.schedule import rate_factor
 from fli2moe.task import Task
 from fli2moe.tokens import TokenBatch
@@ -46,7 +46,7 @@ class Trainee(lightning.LightningModule):
 
     def __init__(
         self,
-        model: FusionTransformer,
+        model: FusionModel,
         task: Task,
         config: Config,
         means: Mapping[str, Tensor],

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.model import (
-    FusionTransformer,
+    FusionModel,
     View,
     check_baseline,
     check_batch,
@@ -46,7 +46,7 @@ class Attribution:
 
 @dataclass(frozen=True)
 class _Request:
-    model: FusionTransformer
+    model: FusionModel
     tokens: TokenBatch
     target: Tensor  # (B, C) weights of the classes in the score
     baseline: Mapping[str, Tensor]  # {modality: (D,)}
@@ -55,7 +55,7 @@ class _Request:
 
 
 def attribute(
-    model: FusionTransformer,
+    model: FusionModel,
     tokens: TokenBatch,
     target: Tensor,
     method: str = "attention_gradient",

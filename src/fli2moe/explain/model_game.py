@@ -10,7 +10,7 @@ from torch import Tensor
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.explain.game import TokenGame
 from fli2moe.model import (
-    FusionTransformer,
+    FusionModel,
     TwoStates,
     check_baseline,
     check_batch,
@@ -23,7 +23,7 @@ BASELINES = ("mean", "zero", "drop")
 
 
 def model_game(
-    model: FusionTransformer,
+    model: FusionModel,
     tokens: TokenBatch,
     players: Sequence[Player],
     score: Callable[[Tensor], Tensor],

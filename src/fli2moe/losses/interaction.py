@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.losses.presence import Presence
 from fli2moe.losses.views import derangement, expert_logits, swapped
-from fli2moe.model import FusionTransformer, View, expert_names
+from fli2moe.model import FusionModel, View, expert_names
 from fli2moe.precision import at_least_float32
 
 SPACES = ("latent", "logit")
@@ -35,7 +35,7 @@ class InteractionLosses:
 
 
 def interaction_losses(
-    model: FusionTransformer,
+    model: FusionModel,
     latents: Tensor,
     replaced: Mapping[str, Tensor],
     presence: Presence,
@@ -95,7 +95,7 @@ def triplet(anchor: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
     return F.triplet_margin_loss(anchor, positive, negative, reduction="none")
 
 
-def check_experts(model: FusionTransformer) -> None:
+def check_experts(model: FusionModel) -> None:
     """Raises InputError when the losses are named after none, or not after all, of the experts."""
     names = expert_names(model.modalities)
     if not set(model.experts) <= set(names):
@@ -104,7 +104,7 @@ def check_experts(model: FusionTransformer) -> None:
 
 
 def replaced_views(
-    model: FusionTransformer,
+    model: FusionModel,
     view: View,
     generator: torch.Generator,
     *,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fli2moe.config import Config, LossConfig
 from fli2moe.errors import InputError
+from fli2moe.losses.balance import load_balance
 from fli2moe.losses.decorrelation import COUPLED, FEWEST, WEIGHTS, decorrelation
 from fli2moe.losses.interaction import (
     InteractionLosses,
@@ -20,7 +21,7 @@ from fli2moe.losses.pid import PidRouter, check_pid, prior_logits
 from fli2moe.losses.presence import Presence
 from fli2moe.losses.variants import VARIANTS, Supervision, check_residual, evidence_views
 from fli2moe.losses.views import Passes
-from fli2moe.model import FusionTransformer, View, expert_names
+from fli2moe.model import FusionModel, View, expert_names
 from fli2moe.model.models import chosen_experts
 from fli2moe.model.router import Router
 from fli2moe.task import Task
@@ -66,7 +67,9 @@ class Demands:
 
 
 class Objective(nn.Module):
-    """Interaction losses, decorrelation and the router's loss; nothing for a model without experts.
+    """Interaction losses, decorrelation, the router's loss: for models with interaction experts.
+
+    A sparse mixture is asked for balanced loads instead, other models for nothing.
 
     `separable` losses are means over samples, or over those that have a modality: those of a batch
     are the sums of its parts', each times its share of them. `coupled` ones compare samples with
@@ -89,15 +92,16 @@ class Objective(nn.Module):
     def __init__(
         self,
         config: LossConfig,
-        model: FusionTransformer,
+        model: FusionModel,
         task: Task,
         target: Tensor,
         means: Mapping[str, Tensor],
     ) -> None:
         super().__init__()
         self.config, self.means = config, dict(means)
-        self.experts = len(model.experts)
-        self.named = self.experts > 1 or model.experts[0] in expert_names(model.modalities)
+        self.named = set(model.experts) <= set(expert_names(model.modalities))
+        self.experts = len(model.experts) if self.named else 0
+        self.balances = model.routes and config.balance > 0
         self.pid: PidRouter | None = None
         if self.named and config.interaction and config.variant == "residual":
             check_residual(model.experts)
@@ -107,9 +111,7 @@ class Objective(nn.Module):
             prior = prior_logits(task, target)
             self.pid = PidRouter(model.modalities, model.hidden, task, prior)
 
-    def views(
-        self, model: FusionTransformer, view: View, generator: torch.Generator
-    ) -> tuple[View, ...]:
+    def views(self, model: FusionModel, view: View, generator: torch.Generator) -> tuple[View, ...]:
         """Returns the other views that the interaction losses need; none where they are off.
 
         They are of the first `noise_fraction` of the samples; noise and partners come from
@@ -143,13 +145,13 @@ class Objective(nn.Module):
     def couples(self) -> bool:
         """Whether a loss compares samples with each other."""
         decorrelated = self.experts > 1 and self.config.decorrelation in COUPLED
-        return decorrelated or self.pid is not None
+        return decorrelated or self.balances or self.pid is not None
 
-    def forward(self, model: FusionTransformer, step: Step) -> Demands:
+    def forward(self, model: FusionModel, step: Step) -> Demands:
         """Returns all losses of one whole batch."""
         return self.separable(model, step) + self.coupled(step)
 
-    def separable(self, model: FusionTransformer, step: Step) -> Demands:
+    def separable(self, model: FusionModel, step: Step) -> Demands:
         """Returns the losses that are means over samples, times the part's share."""
         found = Demands()
         if step.passes.latents:
@@ -170,6 +172,9 @@ class Objective(nn.Module):
             pid = self.pid(step.view, step.supervision.target, step.rows, weights)
             terms = {"router_heads": pid.heads, "router": pid.router}
             found += Demands((pid.heads, pid.router), _detached(terms))
+        if self.balances:
+            balance = load_balance(step.passes.output.routing or ())
+            found += Demands((self.config.balance * balance,), _detached({"balance": balance}))
         return found
 
     def _decorrelation(self, step: Step) -> Demands:
@@ -179,7 +184,7 @@ class Objective(nn.Module):
         weight = decorrelation_weight(self.config, step.epoch)
         return Demands((weight * alike,), _detached({"decorrelation": alike}))
 
-    def _interaction(self, model: FusionTransformer, step: Step) -> InteractionLosses:
+    def _interaction(self, model: FusionModel, step: Step) -> InteractionLosses:
         config, others, presence = self.config, step.passes.latents, step.presence
         assert presence is not None  # for the type checker: there are other views
         rows = slice(len(others[0]))
@@ -213,9 +218,9 @@ def decorrelation_weight(config: LossConfig, epoch: int) -> float:
 def check_losses(config: Config) -> None:
     """Raises InputError when losses do not fit the data or the training, before anything is read.
 
-    A model without experts uses none of them, so nothing is asked of it.
+    A model without interaction experts uses none of them, so nothing is asked of it.
     """
-    if config.model.name == "dense":
+    if config.model.name != "fli2moe":
         return
     modalities, losses = tuple(config.data.modalities), config.losses
     experts = chosen_experts(config.model, modalities)

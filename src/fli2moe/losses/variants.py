@@ -37,7 +37,7 @@ from fli2moe.errors import InputError
 from fli2moe.losses.interaction import InteractionLosses, check_experts
 from fli2moe.losses.presence import Presence
 from fli2moe.losses.views import derangement, expert_logits, only, swapped
-from fli2moe.model import FusionTransformer, View
+from fli2moe.model import FusionModel, View
 from fli2moe.precision import at_least_float32
 from fli2moe.task import Task
 
@@ -81,7 +81,7 @@ def evidence_views(view: View, generator: torch.Generator) -> list[View]:
 
 
 def predictive_losses(
-    model: FusionTransformer,
+    model: FusionModel,
     latents: Tensor,
     others: Sequence[Tensor],
     presence: Presence,
@@ -105,7 +105,7 @@ def predictive_losses(
 
 
 def residual_losses(
-    model: FusionTransformer,
+    model: FusionModel,
     latents: Tensor,
     others: Sequence[Tensor],
     presence: Presence,
@@ -151,7 +151,7 @@ class _Logits:
 
 
 def _logits_of_views(
-    model: FusionTransformer,
+    model: FusionModel,
     latents: Tensor,
     others: Sequence[Tensor],
     presence: Presence,
@@ -170,7 +170,7 @@ def _logits_of_views(
 
 
 def _terms(
-    model: FusionTransformer,
+    model: FusionModel,
     logits: _Logits,
     presence: Presence,
     supervision: Supervision,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fli2moe.errors import InputError
-from fli2moe.model import FusionTransformer, MoEOutput, View
+from fli2moe.model import FusionModel, MoEOutput, View
 
 
 def swapped(view: View, modalities: Collection[str], partners: Tensor) -> View:
@@ -70,7 +70,7 @@ class Passes:
     latents: tuple[Tensor, ...]
 
 
-def run_views(model: FusionTransformer, clean: View, others: Sequence[View]) -> Passes:
+def run_views(model: FusionModel, clean: View, others: Sequence[View]) -> Passes:
     """Runs the model on a batch and on other views of it: the only place where losses run it.
 
     Args:
@@ -81,10 +81,10 @@ def run_views(model: FusionTransformer, clean: View, others: Sequence[View]) -> 
     """
     first, *rest = model.read([clean, *others])
     latents = tuple(bank.latents.transpose(0, 1) for bank in rest)
-    return Passes(model.weigh(clean, first.latents), latents)
+    output = model.weigh(clean, first.latents, routing=first.routing or None)
+    return Passes(output, latents)
 
 
-def expert_logits(model: FusionTransformer, latents: Tensor) -> Tensor:
+def expert_logits(model: FusionModel, latents: Tensor) -> Tensor:
     """Maps latents (B, E, M * H) to the experts' logits (B, E, C)."""
-    logits: Tensor = model.classifier(latents.transpose(0, 1))
-    return logits.transpose(0, 1)
+    return model.classify(latents.transpose(0, 1))

@@ -1,17 +1,21 @@
 """Models: the expert bank, the router, FL-I2MoE and its baselines."""
 
+from fli2moe.model.base import MIXTURE, FusionModel, masks_of
 from fli2moe.model.coalitions import TwoStates
-from fli2moe.model.fusion import MIXTURE, FusionTransformer, expert_names, masks_of
+from fli2moe.model.early import EarlyFusion
+from fli2moe.model.fusion import FusionTransformer, expert_names
 from fli2moe.model.inputs import check_baseline, check_batch
 from fli2moe.model.models import (
     MODELS,
     DenseTransformer,
     FLI2MoE,
+    LateFusion,
+    SparseMoETransformer,
     build_model,
     parameter_count,
 )
 from fli2moe.model.modes import undisturbed
-from fli2moe.model.output import MoEOutput
+from fli2moe.model.output import MoEOutput, Routing
 from fli2moe.model.pretrained import from_pretrained, save_pretrained
 from fli2moe.model.views import View, shares_rows
 
@@ -19,9 +23,14 @@ __all__ = [
     "MIXTURE",
     "MODELS",
     "DenseTransformer",
+    "EarlyFusion",
     "FLI2MoE",
+    "FusionModel",
     "FusionTransformer",
+    "LateFusion",
     "MoEOutput",
+    "Routing",
+    "SparseMoETransformer",
     "TwoStates",
     "View",
     "build_model",

@@ -1,15 +1,19 @@
-"""The models by name: FL-I2MoE and the dense baseline, built from a configuration."""
+"""The models by name: FL-I2MoE and its baselines, built from a configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 from torch import nn
 
 from fli2moe.config import ModelConfig
 from fli2moe.errors import InputError, unknown_name
+from fli2moe.model.base import FusionModel
+from fli2moe.model.early import EarlyFusion
 from fli2moe.model.fusion import FusionTransformer, expert_names
-from fli2moe.model.router import make_router
+from fli2moe.model.router import UniformRouter, make_router
+from fli2moe.model.sparse import SparseBank
 
 
 class FLI2MoE(FusionTransformer):
@@ -55,13 +59,37 @@ class DenseTransformer(FusionTransformer):
         super().__init__(widths, classes, ("dense",), config)
 
 
-MODELS: dict[str, Callable[[Mapping[str, int], int, ModelConfig], FusionTransformer]] = {
+class SparseMoETransformer(FusionTransformer):
+    """The general sparse mixture: the dense baseline with a sparse mixture as feed-forward (E = 1).
+
+    Its N feed-forward experts are no interaction experts: tokens choose them, layer by layer.
+    """
+
+    routes: ClassVar[bool] = True
+
+    def __init__(self, widths: Mapping[str, int], classes: int, config: ModelConfig) -> None:
+        bank = SparseBank(len(widths), config)
+        super().__init__(widths, classes, ("sparse_moe",), config, bank=bank)
+
+
+class LateFusion(FusionTransformer):
+    """One transformer per modality that sees nothing else, `only_<modality>`; their mean logits."""
+
+    def __init__(self, widths: Mapping[str, int], classes: int, config: ModelConfig) -> None:
+        sees = {f"only_{m}": [m] for m in widths}
+        super().__init__(widths, classes, tuple(sees), config, UniformRouter(len(sees)), sees)
+
+
+MODELS: dict[str, Callable[[Mapping[str, int], int, ModelConfig], FusionModel]] = {
     "fli2moe": FLI2MoE,
     "dense": DenseTransformer,
+    "sparse_moe": SparseMoETransformer,
+    "late_fusion": LateFusion,
+    "early_fusion": EarlyFusion,
 }
 
 
-def build_model(config: ModelConfig, widths: Mapping[str, int], classes: int) -> FusionTransformer:
+def build_model(config: ModelConfig, widths: Mapping[str, int], classes: int) -> FusionModel:
     """Returns the model that `config.name` names, freshly initialised.
 
     Raises:

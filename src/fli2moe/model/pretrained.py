@@ -18,7 +18,7 @@ from fli2moe.config import ModelConfig
 from fli2moe.errors import InputError
 from fli2moe.files import file_digest, write_json, write_tensors, write_text
 from fli2moe.hub import HubOptions, find_pretrained
-from fli2moe.model.fusion import FusionTransformer
+from fli2moe.model.base import FusionModel
 from fli2moe.model.models import parameter_count
 from fli2moe.model.rebuild import rebuild
 from fli2moe.model.selftest import (
@@ -58,7 +58,7 @@ class PretrainedConfig(Strict):
 
 
 def save_pretrained(
-    model: FusionTransformer,
+    model: FusionModel,
     config: ModelConfig,
     folder: str | Path,
     *,
@@ -105,7 +105,7 @@ def from_pretrained(
     token: str | bool | None = None,
     cache_dir: str | Path | None = None,
     local_files_only: bool = False,
-) -> FusionTransformer:
+) -> FusionModel:
     """Returns the model of a saved folder, on the CPU in evaluation mode.
 
     Args:
@@ -127,7 +127,7 @@ def from_pretrained(
 
 
 def save_model(
-    model: FusionTransformer,
+    model: FusionModel,
     config: ModelConfig,
     folder: Path,
     labels: Sequence[str] | None = None,
@@ -183,7 +183,7 @@ def read_config(folder: Path) -> PretrainedConfig:
     return about
 
 
-def load_model(folder: Path, about: PretrainedConfig) -> FusionTransformer:
+def load_model(folder: Path, about: PretrainedConfig) -> FusionModel:
     """Returns the model that `folder` holds, on the CPU in evaluation mode, self-test passed.
 
     Raises:
@@ -197,7 +197,7 @@ def load_model(folder: Path, about: PretrainedConfig) -> FusionTransformer:
     return model
 
 
-def check_selftest(model: FusionTransformer, folder: Path, about: PretrainedConfig) -> None:
+def check_selftest(model: FusionModel, folder: Path, about: PretrainedConfig) -> None:
     """Runs the stored batch where the model is, and compares with the stored logits.
 
     Raises:

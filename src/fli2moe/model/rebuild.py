@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fli2moe.config import ModelConfig
 from fli2moe.errors import InputError
-from fli2moe.model.fusion import FusionTransformer
+from fli2moe.model.base import FusionModel
 from fli2moe.model.models import build_model
 from fli2moe.stored import AGAIN
 
@@ -22,7 +22,7 @@ def rebuild(
     classes: int,
     state: Mapping[str, Tensor],
     where: str,
-) -> FusionTransformer:
+) -> FusionModel:
     """Returns the model that `config` names with these weights, on the CPU.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from fli2moe.errors import InputError
-from fli2moe.model.fusion import FusionTransformer
+from fli2moe.model.base import FusionModel
 from fli2moe.model.inputs import Projection
 from fli2moe.model.modes import undisturbed
 from fli2moe.tokens import TokenBatch, Tokens
@@ -52,7 +52,7 @@ class SelfTest:
         return {**features, **masks, "logits": self.logits, "weights": self.weights}
 
 
-def make_selftest(model: FusionTransformer) -> SelfTest:
+def make_selftest(model: FusionModel) -> SelfTest:
     """Draws a batch on the scale of the model's stored statistics and runs the model on it.
 
     Raises:
@@ -69,7 +69,7 @@ def make_selftest(model: FusionTransformer) -> SelfTest:
 
 
 def read_selftest(
-    tensors: Mapping[str, Tensor], model: FusionTransformer, where: str, remedy: str
+    tensors: Mapping[str, Tensor], model: FusionModel, where: str, remedy: str
 ) -> SelfTest:
     """Returns the self-test that `tensors` hold.
 
@@ -95,7 +95,7 @@ def read_selftest(
     return SelfTest(TokenBatch(batch), tensors["logits"], tensors["weights"])
 
 
-def selftest_difference(test: SelfTest, model: FusionTransformer) -> float:
+def selftest_difference(test: SelfTest, model: FusionModel) -> float:
     """Returns how far the model is from the stored answers, where it is, as a share of the largest.
 
     Router weights count as shares of 1. Anything that is not finite, here or in what was stored,
@@ -114,17 +114,16 @@ def selftest_difference(test: SelfTest, model: FusionTransformer) -> float:
     return largest
 
 
-def selftest_tolerance(model: FusionTransformer) -> float:
+def selftest_tolerance(model: FusionModel) -> float:
     """Returns the largest difference that is rounding, by the model's device and precision."""
     usual = TOLERANCE if model.device.type == "cpu" else TOLERANCE_ELSEWHERE
     return max(usual, 16 * torch.finfo(_dtype(model)).eps)
 
 
-def _draw(model: FusionTransformer) -> TokenBatch:
+def _draw(model: FusionModel) -> TokenBatch:
     """Returns two samples, each the shorter one in every other modality."""
     random = torch.Generator().manual_seed(SEED)
-    positions = model.positions
-    longest = min(LONGEST, positions.longest) if positions.kind == "learned" else LONGEST
+    longest = LONGEST if model.longest is None else min(LONGEST, model.longest)
     batch = {}
     for place, (m, width) in enumerate(model.widths.items()):
         projection = model.projections[m]
@@ -143,7 +142,7 @@ def _tokens(features: Tensor, mask: Tensor) -> Tokens:
     return Tokens(features, mask, torch.stack([place, place + 1], dim=-1))
 
 
-def _run(model: FusionTransformer, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+def _run(model: FusionModel, batch: TokenBatch) -> tuple[Tensor, Tensor]:
     """Returns logits (B, 1 + E, C) and weights (B, E) on the CPU, in the weights' own precision."""
     device = model.device
     plain = torch.autocast(device.type, enabled=False)
@@ -152,5 +151,5 @@ def _run(model: FusionTransformer, batch: TokenBatch) -> tuple[Tensor, Tensor]:
     return output.head_logits.cpu(), output.weights.cpu()
 
 
-def _dtype(model: FusionTransformer) -> torch.dtype:
+def _dtype(model: FusionModel) -> torch.dtype:
     return next(model.parameters()).dtype
