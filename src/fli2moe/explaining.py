@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fli2moe.explain.attribution import attribute
+from fli2moe.explain.attribution import FALLBACK, attribute, usable_methods
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.pieces import (
     DROP_WARNING,
@@ -43,11 +43,13 @@ def explain_sample(
     probabilities = predictor.task.probabilities(output.logits)[0]
     chosen = int(probabilities.argmax()) if chosen is None else chosen
     name = predictor.task.classes[chosen]
+    wanted = options.attribution
+    method = wanted if wanted in usable_methods(predictor.model) else FALLBACK
     attribution = attribute(
         predictor.model,
         tokens,
         predictor.task.target_weights([[chosen]]),
-        options.attribution,
+        method,
         baseline=predictor.attribution_baseline(),
         steps=options.steps,
         seed=seed,
@@ -61,9 +63,11 @@ def explain_sample(
         seed,
     )
     notes = [*probed.notes, *completeness_notes(attribution)]
+    if method != wanted:
+        notes.append(f"{wanted} needs attention maps, which the model has not: {method} instead")
     if options.baseline == "drop":
         notes.append(DROP_WARNING)
-    settings = {**options.model_dump(mode="json"), "budget": budget}
+    settings = {**options.model_dump(mode="json"), "budget": budget, "attribution": method}
     weights = output.weights[0].tolist()
     shares = contribution_shares(predictor.task, output, [chosen])[0].tolist()
     return Explanation(
@@ -76,7 +80,7 @@ def explain_sample(
         heads=predictor.model.heads,
         expert_weights=dict(zip(predictor.model.experts, weights, strict=True)),
         expert_shares=dict(zip(predictor.model.experts, shares, strict=True)),
-        attribution=options.attribution,
+        attribution=method,
         token_scores=token_tables(tokens, attribution.scores),
         players=probed.players,
         parts=probed.parts,

@@ -38,6 +38,14 @@ LIMITS = (
     "A hidden word can still leak through its neighbours, because the encoder saw it.",
 )
 
+BASELINES = {
+    "dense": "one dense transformer",
+    "sparse_moe": "one transformer with a sparse mixture as feed-forward",
+    "late_fusion": "the mean of one transformer for each modality",
+    "early_fusion": "one MLP over the means",
+}
+"""What the models without interaction experts are."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -46,7 +54,7 @@ class ModelCard:
     """What a card says; names and labels may hold anything.
 
     Attributes:
-        model: the model's name, `fli2moe` or `dense`.
+        model: the model's name.
         modalities: {modality: D}.
         experts: names of the experts.
         parameters: number of trained parameters.
@@ -98,10 +106,8 @@ class ModelCard:
         return "\n\n".join(parts) + "\n"
 
     def _description(self) -> str:
-        if len(self.experts) > 1:
-            kind = f"a mixture of {len(self.experts)} interaction experts ({_listed(self.experts)})"
-        else:
-            kind = "one dense transformer"
+        mixture = f"a mixture of {len(self.experts)} interaction experts ({_listed(self.experts)})"
+        kind = BASELINES.get(self.model, mixture)
         return (
             f"A classifier made with fli2moe: {kind} over the token sequences of frozen encoders, "
             f"{self.parameters:,} trained parameters. It can be asked which parts of the inputs "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,12 +12,14 @@ from torch import Tensor
 
 from fli2moe.evaluation.split import TestSplit
 from fli2moe.evaluation.statistics import mean_and_error
-from fli2moe.explain.attribution import attribute
+from fli2moe.explain.attribution import attribute, usable_methods
 from fli2moe.explain.faithfulness import PERCENTS, FaithfulnessCurve, top_k_curve
 from fli2moe.explain.players import sum_tokens
 from fli2moe.features import Progress
 from fli2moe.predictor import Predictor
 from fli2moe.tokens import Player
+
+logger = logging.getLogger(__name__)
 
 _CURVES = (
     "comprehensiveness",
@@ -38,9 +41,9 @@ def faithfulness(
     """Returns {method: {modality: curves, AOPC and gaps with standard errors}}.
 
     Samples whose modality has no content token are left out of that modality: `n` says how many
-    were measured, `left_out` how many were not.
+    were measured, `left_out` how many were not. Methods that the model cannot serve are left out.
     """
-    options = predictor.config.evaluation
+    options, methods = predictor.config.evaluation, served_methods(predictor)
     chosen = test.choose(range(len(test.samples)), options.samples, seed)
     curves: dict[tuple[str, str], list[FaithfulnessCurve]] = {}
     for done, i in enumerate(chosen):
@@ -52,7 +55,7 @@ def faithfulness(
                 sample.inputs, names, tokens=tokens, score="probability", players=players
             )
             weights = predictor.task.target_weights([test.targets[i]])
-            for method in options.attributions:
+            for method in methods:
                 scores = attribute(
                     predictor.model,
                     tokens,
@@ -68,13 +71,22 @@ def faithfulness(
         if progress:
             progress("faithfulness", done + 1, len(chosen))
     result: dict[str, Any] = {"percents": list(PERCENTS)}
-    for method in options.attributions:
+    for method in methods:
         result[method] = {
             m: _summary(curves[method, m], len(chosen))
             for m in predictor.model.modalities
             if (method, m) in curves
         }
     return result
+
+
+def served_methods(predictor: Predictor) -> list[str]:
+    """Returns the config's methods that the model can serve; one logged line names the others."""
+    wanted, usable = predictor.config.evaluation.attributions, usable_methods(predictor.model)
+    if missing := [method for method in wanted if method not in usable]:
+        name = predictor.config.model.name
+        logger.warning("%s has no attention maps: left out %s", name, ", ".join(missing))
+    return [method for method in wanted if method in usable]
 
 
 def player_sums(players: Sequence[Player], scores: Mapping[str, Tensor]) -> NDArray[np.float64]:

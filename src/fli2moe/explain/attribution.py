@@ -14,14 +14,8 @@ import torch
 from torch import Tensor
 
 from fli2moe.errors import InputError, unknown_name
-from fli2moe.model import (
-    FusionModel,
-    View,
-    check_baseline,
-    check_batch,
-    masks_of,
-    undisturbed,
-)
+from fli2moe.explain.rollout import content_of, rollout, trace
+from fli2moe.model import FusionModel, check_baseline, check_batch, undisturbed
 from fli2moe.tokens import TokenBatch
 
 
@@ -71,18 +65,22 @@ def attribute(
         tokens: the samples' features.
         target: (B, C) weights: the score is the weighted sum of a head's logits. One-hot for a
             single class, 1/n for each of a set of n labels (see `Task.target_weights`).
-        method: one of `METHODS`.
+        method: one of `usable_methods`.
         baseline: {modality: (D,)} what absence is, for integrated gradients and gradient x input;
             zero vectors by default.
         steps: of integrated gradients, 16 or more.
         seed: of `random`.
 
     Raises:
-        InputError: for an unknown method, a target of another shape, too few steps, or tokens or
-            a baseline that do not fit the model.
+        InputError: for a method that is unknown or that the model cannot serve, a target of another
+            shape, too few steps, or tokens or a baseline that do not fit the model.
     """
     if method not in METHODS:
         raise unknown_name("attribution", "method", method, METHODS)
+    if method not in usable_methods(model):
+        remedy = f"use {FALLBACK} or integrated_gradients"
+        found = f"{method} of a model without attention maps"
+        raise InputError("attribution", found, ", ".join(usable_methods(model)), remedy)
     shape = (tokens.batch_size, model.classes)
     if target.shape != shape:
         raise InputError("attribution target", f"shape {tuple(target.shape)}", f"{shape} weights")
@@ -98,7 +96,7 @@ def attribute(
     request = _Request(model, tokens, target.to(features), baseline, steps, seed)
     with undisturbed(model), torch.enable_grad():
         result = METHODS[method](request)
-    content = {head: _content(request, head) for head in result.scores}
+    content = {head: content_of(model, tokens, head) for head in result.scores}
     clean = {
         head: {m: torch.where(content[head][m], s, 0.0).detach().cpu() for m, s in scores.items()}
         for head, scores in result.scores.items()
@@ -119,7 +117,7 @@ def attention_gradient(request: _Request) -> Attribution:
     alone carries is subtracted (ours): gradients are tiny beside it, and it says nothing about
     tokens.
     """
-    traced = _trace(request, "relevance")
+    traced = trace(request.model, request.tokens, "relevance")
     # The sum over experts: each expert's own maps get its own gradient.
     score = torch.einsum("bec,bc->", traced.expert_logits, request.target)
     torch.autograd.grad(score, traced.leaves, allow_unused=True)  # fills in the relevances
@@ -142,7 +140,7 @@ def attention_rollout(request: _Request) -> Attribution:
     The mixture is the experts' rollouts weighed by the router (ours).
     """
     with torch.no_grad():
-        traced = _trace(request, "map")
+        traced = trace(request.model, request.tokens, "map")
     scores = _per_head(request, traced.per_expert())
     if len(scores) == 1:
         return Attribution({request.model.heads[0]: scores[0]})
@@ -220,6 +218,16 @@ METHODS: dict[str, Callable[[_Request], Attribution]] = {
     "random": random,
 }
 
+FALLBACK = "gradient_x_input"
+"""The method for a model that cannot serve the one that was asked for."""
+
+_NEED_MAPS = ("attention_gradient", "attention_rollout")
+
+
+def usable_methods(model: FusionModel) -> tuple[str, ...]:
+    """Returns the names of the methods that a model can serve: some need attention maps."""
+    return tuple(name for name in METHODS if model.attends or name not in _NEED_MAPS)
+
 
 def _head_scores(request: _Request, *features: Tensor) -> Tensor:
     """Target score of every head, (B', heads); B' is a multiple of B when Captum repeats inputs."""
@@ -234,77 +242,15 @@ def _head_scores(request: _Request, *features: Tensor) -> Tensor:
     return torch.einsum("bhc,bc->bh", logits, request.target[rows])
 
 
-@dataclass(frozen=True, eq=False)
-class _Traced:
-    """A forward pass that keeps a trace of each attention.
-
-    Attributes:
-        groups: the bank's traces.
-        weights: (B, E).
-        expert_logits: (B, E, C).
-        leaves: where a gradient of the logits ends.
-    """
-
-    groups: tuple[tuple[Tensor, ...], ...]
-    weights: Tensor
-    expert_logits: Tensor
-    leaves: list[Tensor]
-
-    def per_expert(self) -> list[list[Tensor]]:
-        """Returns, per expert and layer, the trace (B, T, T); of maps the mean over heads."""
-        return [
-            [layer[e] if layer.ndim == 4 else layer[e].mean(1) for layer in group]
-            for group in self.groups
-            for e in range(len(group[0]))
-        ]
-
-
-def _trace(request: _Request, what: str) -> _Traced:
-    model, tokens = request.model, request.tokens
-    projected = {m: x.detach().requires_grad_() for m, x in model.project(tokens).items()}
-    view = View(projected, masks_of(tokens))
-    bank = model.read([view], trace=what)[0]
-    output = model.weigh(view, bank.latents)
-    leaves = list(projected.values())
-    return _Traced(bank.traces, output.weights.detach(), output.expert_logits, leaves)
-
-
 def _per_head(request: _Request, experts: list[list[Tensor]]) -> list[dict[str, Tensor]]:
     """Returns each expert's rollout {modality: (B, T)} of its layers' maps (B, T, T)."""
     named = zip(request.model.experts, experts, strict=True)
-    return [_rollout(request, layers, _content(request, name)) for name, layers in named]
-
-
-def _content(request: _Request, head: str) -> dict[str, Tensor]:
-    """Returns {modality: (B, T) bool}: content tokens that an expert, or any of them, sees."""
-    model, tokens = request.model, request.tokens
-    experts = (head,) if head in model.experts else model.experts
-    seen = {m for expert in experts for m in model.sees[expert]}
-    return {m: tokens[m].content & (m in seen) for m in model.modalities}
+    return [
+        rollout(layers, content_of(request.model, request.tokens, name)) for name, layers in named
+    ]
 
 
 def _named(
     request: _Request, mixture: dict[str, Tensor], experts: list[dict[str, Tensor]]
 ) -> Attribution:
     return Attribution(dict(zip(request.model.heads, [mixture, *experts], strict=True)))
-
-
-def _rollout(
-    request: _Request, layers: list[Tensor], queries: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Multiplies row-normalised (A + I) over the layers; returns what attention paths carry.
-
-    Only the mean row over the queries is needed, so it is a chain of vector-matrix products.
-    The row is followed in two parts, the pure skip path (the product of the identities' shares)
-    and the rest: their difference at the end would lose the rest to rounding.
-    """
-    tokens, modalities = request.tokens, request.model.modalities
-    content = torch.cat([queries[m] for m in modalities], dim=1)  # (B, T)
-    skip = content.to(layers[0]) / content.sum(1, keepdim=True).clamp_min(1)
-    relevance = torch.zeros_like(skip)
-    for attention in reversed(layers):  # (B, T, T), last layer first: row vector from the left
-        scale = 1 / (1 + attention.sum(-1))  # (B, T)
-        relevance, skip = relevance * scale, skip * scale
-        relevance = relevance + torch.einsum("bi,bij->bj", relevance + skip, attention)
-    lengths = [tokens[m].mask.shape[1] for m in modalities]
-    return dict(zip(modalities, torch.split(relevance, lengths, dim=1), strict=True))

@@ -51,6 +51,8 @@ def head_name(head: str) -> str:
         return HEADS[head][0]
     if head.startswith("unique_"):
         return f"Unique: {head.removeprefix('unique_')}"
+    if head.startswith("only_"):
+        return f"Only: {head.removeprefix('only_')}"
     return head.replace("_", " ").capitalize()
 
 
@@ -60,6 +62,8 @@ def head_meaning(head: str) -> str:
         return HEADS[head][1]
     if head.startswith("unique_"):
         return f"The expert meant for what only {head.removeprefix('unique_')} tells."
+    if head.startswith("only_"):
+        return f"The expert that sees {head.removeprefix('only_')} and nothing else."
     return "One head of the model."
 
 
