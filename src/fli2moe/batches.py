@@ -111,7 +111,8 @@ def check_kinds(dataset: Dataset, encoders: Mapping[str, Encoder]) -> None:
         InputError: naming the modality, what it holds and what its encoder reads.
     """
     for name, encoder in encoders.items():
-        values = [s.inputs[name] for s in dataset.samples[:50] if str(s.inputs[name]).strip()]
+        first = [s.inputs[name] for s in dataset.samples[:50] if name in s.inputs]
+        values = [value for value in first if str(value).strip()]
         named = [Path(str(v)).suffix.lower() in PICTURE_SUFFIXES for v in values]
         if encoder.kind == "text" and values and all(named):
             found = f"paths of pictures (such as {str(values[0])!r}), and its encoder reads text"

@@ -236,6 +236,9 @@ def data_check(
         bool, typer.Option(help="accept pictures outside that folder")
     ] = False,
     separator: Annotated[str, typer.Option(help="between several labels of a row")] = "|",
+    optional: Annotated[
+        list[str] | None, typer.Option(help="modality that a row may leave empty; repeatable")
+    ] = None,
     max_errors: Annotated[int, typer.Option(min=1, help="problems to show")] = 50,
 ) -> None:
     """List every problem of a manifest at once; needs no configuration."""
@@ -251,6 +254,7 @@ def data_check(
         image_root=image_root,
         allow_outside=allow_outside,
         label_separator=separator,
+        optional=optional or (),
         max_errors=max_errors,
     )
     for line in found.lines():

@@ -67,6 +67,8 @@ def explain_sample(
         notes.append(f"{wanted} needs attention maps, which the model has not: {method} instead")
     if options.baseline == "drop":
         notes.append(DROP_WARNING)
+    given = {m: e for m, e in predictor.encoders.items() if inputs.get(m) is not None}
+    notes += [f"the sample has no {m}" for m in predictor.encoders if m not in given]
     settings = {**options.model_dump(mode="json"), "budget": budget, "attribution": method}
     weights = output.weights[0].tolist()
     shares = contribution_shares(predictor.task, output, [chosen])[0].tolist()
@@ -85,12 +87,10 @@ def explain_sample(
         players=probed.players,
         parts=probed.parts,
         pairs=probed.pairs,
-        inputs={m: input_name(inputs[m]) for m in predictor.encoders},
+        inputs={m: input_name(inputs[m]) for m in given},
         labels=tuple(labels),
-        sizes={
-            m: picture_size(inputs[m]) for m, e in predictor.encoders.items() if e.kind == "image"
-        },
-        unseen={m: tuple(e.unseen(inputs[m])) for m, e in predictor.encoders.items()},
+        sizes={m: picture_size(inputs[m]) for m, e in given.items() if e.kind == "image"},
+        unseen={m: tuple(e.unseen(inputs[m])) for m, e in given.items()},
         notes=tuple(notes),
         settings={**settings, **found_settings(probed, attribution)},
         seed=seed,

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fli2moe.encoders import Encoder
+from fli2moe.encoders import Encoder, absent
 from fli2moe.errors import InputError
 from fli2moe.files import file_digest, read_json, write_json, write_tensors
 from fli2moe.tokens import STRUCTURAL, Tokens
@@ -102,22 +102,26 @@ class FeatureCache:
         write_json(shard.with_suffix(".json"), sidecar)
         self._register(shard.with_suffix(".json"))
 
-    def read(self, keys: Sequence[str]) -> Tokens:
+    def read(self, keys: Sequence[str | None]) -> Tokens:
         """Returns the rows of `keys`, padded on the right to the longest (at least one token).
+
+        None is a sample without the modality: padding alone.
 
         Raises:
             InputError: when `keys` is empty, or a shard is missing or damaged.
         """
         if not keys:
             raise InputError("features", "no sample", "at least one")
-        rows = [self._rows[key] for key in keys]
-        longest = max(1, *(row.stop - row.start for row in rows))
-        sample = self._shard(rows[0].shard)
+        rows = {r: self._rows[key] for r, key in enumerate(keys) if key is not None}
+        if not rows:
+            return absent(self.encoder, len(keys))
+        longest = max(1, *(row.stop - row.start for row in rows.values()))
+        sample = self._shard(next(iter(rows.values())).shard)
         width, places = sample["features"].shape[1], sample["spans"].shape[1]
-        features = torch.zeros(len(rows), longest, width)
-        mask = torch.zeros(len(rows), longest, dtype=torch.bool)
-        spans = torch.full((len(rows), longest, places), STRUCTURAL, dtype=sample["spans"].dtype)
-        for r, row in enumerate(rows):
+        features = torch.zeros(len(keys), longest, width)
+        mask = torch.zeros(len(keys), longest, dtype=torch.bool)
+        spans = torch.full((len(keys), longest, places), STRUCTURAL, dtype=sample["spans"].dtype)
+        for r, row in rows.items():
             tensors, length = self._shard(row.shard), row.stop - row.start
             features[r, :length] = tensors["features"][row.start : row.stop]
             spans[r, :length] = tensors["spans"][row.start : row.stop]

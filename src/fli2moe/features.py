@@ -35,11 +35,11 @@ class Features:
 
     Attributes:
         caches: {modality: FeatureCache}.
-        keys: {modality: key of each sample}.
+        keys: {modality: key of each sample, None for one without the modality}.
     """
 
     caches: Mapping[str, FeatureCache]
-    keys: Mapping[str, tuple[str, ...]]
+    keys: Mapping[str, tuple[str | None, ...]]
 
     def __len__(self) -> int:
         return len(next(iter(self.keys.values())))
@@ -70,14 +70,16 @@ class Features:
         result = {}
         for m, (total, squares, count) in sums.items():
             if not count:
-                raise InputError(f"modality {m}", "no content token in the training set", "some")
+                remedy = "take the modality out, or add samples that have it"
+                found = "no content token in the training set"
+                raise InputError(f"modality {m}", found, "some", remedy)
             mean = total / count
             variance = (squares / count - mean * mean).clamp_min(0)
             result[m] = Statistics(mean.float(), variance.sqrt().float())
         return result
 
     def pooled(self, batch_rows: int = 256) -> dict[str, np.ndarray]:
-        """Returns each modality's mean content token per sample, {modality: (N, D)}."""
+        """Returns each modality's mean content token per sample, {modality: (N, D)}; 0 of none."""
         parts: dict[str, list[Tensor]] = {m: [] for m in self.caches}
         for start in range(0, len(self), batch_rows):
             batch = self.batch(range(start, min(start + batch_rows, len(self))))
@@ -108,17 +110,17 @@ def encode_samples(
     caches, all_keys = {}, {}
     for modality, encoder in encoders.items():
         cache = FeatureCache(folder, encoder)
-        inputs = [sample.inputs[modality] for sample in samples]
-        keys = [
-            content_key(raw, encoder.kind, s.id) for raw, s in zip(inputs, samples, strict=True)
-        ]
+        there = [(i, s.inputs[modality]) for i, s in enumerate(samples) if modality in s.inputs]
+        keys = [content_key(raw, encoder.kind, samples[i].id) for i, raw in there]
         todo = cache.missing(keys)
         for start in range(0, len(todo), SHARD_ROWS):
             part = todo[start : start + SHARD_ROWS]
-            names = [f"sample {samples[i].id}, modality {modality}" for i in part]
+            names = [f"sample {samples[there[k][0]].id}, modality {modality}" for k in part]
             report = partial(_after, progress, modality, start, len(todo)) if progress else None
-            cache.add([keys[i] for i in part], [inputs[i] for i in part], names, report)
-        caches[modality], all_keys[modality] = cache, tuple(keys)
+            cache.add([keys[k] for k in part], [there[k][1] for k in part], names, report)
+        known = {i: key for (i, _), key in zip(there, keys, strict=True)}
+        caches[modality] = cache
+        all_keys[modality] = tuple(known.get(i) for i in range(len(samples)))
     return Features(caches, all_keys)
 
 

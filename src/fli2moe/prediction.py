@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,8 +26,16 @@ class Prediction:
     expert_weights: Mapping[str, float]
 
 
-def check_modalities(inputs: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> None:
-    """Raises InputError when a raw input lacks a modality or has an unknown one; it says which."""
+def check_modalities(
+    inputs: Sequence[Mapping[str, Any]], modalities: Sequence[str], optional: Collection[str] = ()
+) -> None:
+    """Raises InputError when a raw input lacks a modality or has an unknown one; it says which.
+
+    Args:
+        inputs: of some samples.
+        modalities: of the model.
+        optional: those that a sample may lack, or give as None, if it has another one.
+    """
     for row, sample in enumerate(inputs):
         if not isinstance(sample, Mapping):
             expected = "{" + ", ".join(f"{m!r}: ..." for m in modalities) + "}"
@@ -37,9 +45,12 @@ def check_modalities(inputs: Sequence[Mapping[str, Any]], modalities: Sequence[s
             if name not in modalities:
                 raise unknown_name(f"input {row}", "modality", name, modalities)
         for name in modalities:
-            if name not in sample:
+            if sample.get(name) is None and name not in optional:
                 expected = ", ".join(modalities)
                 raise InputError(f"input {row}", f"no {name}", expected, "give every modality")
+        if all(sample.get(name) is None for name in modalities):
+            expected = f"at least one of {', '.join(modalities)}"
+            raise InputError(f"input {row}", "no modality", expected, "leave the sample out")
 
 
 def predictions(task: Task, experts: Sequence[str], output: MoEOutput) -> list[Prediction]:

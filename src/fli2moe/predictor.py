@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fli2moe.config import Config
 from fli2moe.devices import find_device
-from fli2moe.encoders import Encoder, players_of
+from fli2moe.encoders import Encoder, encode_present, players_of
 from fli2moe.errors import unknown_name
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.game import TokenGame
@@ -91,14 +91,18 @@ class Predictor:
         return output.to("cpu")
 
     def encode(self, inputs: Sequence[Inputs]) -> TokenBatch:
-        """Encodes raw inputs.
+        """Encodes raw inputs; one of an `optional` modality may be left out, or None.
 
         Raises:
             InputError: when a modality is missing or unknown, or an input cannot be read.
         """
-        check_modalities(inputs, tuple(self.encoders))
+        optional = [m for m, options in self.config.data.modalities.items() if options.optional]
+        check_modalities(inputs, tuple(self.encoders), optional)
         return TokenBatch(
-            {m: e.encode([sample[m] for sample in inputs]) for m, e in self.encoders.items()}
+            {
+                m: encode_present(encoder, [sample.get(m) for sample in inputs])
+                for m, encoder in self.encoders.items()
+            }
         )
 
     def players(self, inputs: Inputs, tokens: TokenBatch) -> tuple[Player, ...]:
@@ -106,6 +110,7 @@ class Predictor:
         return tuple(
             player
             for m, encoder in self.encoders.items()
+            if inputs.get(m) is not None
             for player in players_of(encoder.kind, inputs[m], tokens[m].spans[0], m)
         )
 

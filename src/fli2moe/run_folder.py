@@ -35,6 +35,8 @@ SETTINGS, BASELINE, PREDICTOR = "config.yaml", "baseline.safetensors", "predicto
 ENVIRONMENT, TRAINING, METRICS = "environment.json", "training.json", "metrics.json"
 RUN_FILES = (*pretrained.MODEL_FILES, SETTINGS, BASELINE, PREDICTOR, ENVIRONMENT, TRAINING, METRICS)
 """What a hub is asked for: nothing in it is a pickle, and no results per sample."""
+BESIDE_ENCODER = {"column", "encoder", "kind", "optional"}
+"""Options of a modality that are none of its encoder's."""
 
 logger = logging.getLogger(__name__)
 
@@ -281,7 +283,7 @@ def _load(name: str, modality: ModalityConfig, shared: Mapping[str, Any], device
     encoder has no such option; any other value was asked for, and is then an error.
     """
     accepted = encoder_options(modality.encoder, modality.kind)
-    wanted = modality.model_dump(exclude={"column", "encoder", "kind"}, exclude_none=True)
+    wanted = modality.model_dump(exclude=BESIDE_ENCODER, exclude_none=True)
     for option, value in wanted.items():
         usual = (ModalityConfig.model_fields[option].default, shared.get(option))
         if option not in accepted and value not in usual:

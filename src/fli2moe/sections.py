@@ -55,6 +55,7 @@ class ModalityConfig(Strict):
     kind: Literal["text", "image", "vector"] | None = Field(
         None, description="which tower of a two-tower encoder to use"
     )
+    optional: bool = Field(False, description="an empty cell is a sample without this modality")
     max_tokens: int | None = Field(None, ge=1, description="text is cut after this many tokens")
     pool: int = Field(1, ge=1, description="average blocks of pool x pool patches into one token")
     patch: int = Field(16, ge=1, description="patch side in pixels (builtin:patches)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -86,6 +86,7 @@ def check_manifest(
     max_errors: int = 50,
     modalities: Mapping[str, str] | None = None,
     kinds: Mapping[str, str] | None = None,
+    optional: Collection[str] = (),
     label_column: str = "label",
     id_column: str = "id",
     split_column: str = "split",
@@ -108,6 +109,7 @@ def check_manifest(
         max_errors: most problems kept; the others are counted.
         modalities: this and all that follow as in `read_manifest`.
         kinds: as in `read_manifest`.
+        optional: as in `read_manifest`.
         label_column: as in `read_manifest`.
         id_column: as in `read_manifest`.
         split_column: as in `read_manifest`.
@@ -126,6 +128,7 @@ def check_manifest(
     rules = ManifestRules(
         modalities=modalities,
         kinds=kinds,
+        optional=optional,
         label_column=label_column,
         id_column=id_column,
         split_column=split_column,

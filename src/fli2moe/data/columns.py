@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
@@ -23,6 +23,7 @@ class ManifestRules:
 
     modalities: Mapping[str, str] | None = None
     kinds: Mapping[str, str] | None = None
+    optional: Collection[str] = ()
     label_column: str = "label"
     id_column: str = "id"
     split_column: str = "split"
@@ -61,6 +62,9 @@ def modality_columns(table: Table, rules: ManifestRules) -> dict[str, str]:
             raise unknown_name("kinds", "modality", name, columns)
         if kind not in KINDS:
             raise unknown_name(f"kinds.{name}", "kind", kind, KINDS)
+    for name in rules.optional:
+        if name not in columns:
+            raise unknown_name("optional", "modality", name, columns)
     return columns
 
 

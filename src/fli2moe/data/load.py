@@ -32,6 +32,7 @@ def _read(config: DataConfig) -> Dataset:
         config.path,
         modalities=columns,
         kinds={name: kind for name, m in config.modalities.items() if (kind := _kind(m))},
+        optional=[name for name, m in config.modalities.items() if m.optional],
         label_column=config.label_column,
         id_column=config.id_column,
         split_column=config.split_column,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ def read_manifest(
     *,
     modalities: Mapping[str, str] | None = None,
     kinds: Mapping[str, str] | None = None,
+    optional: Collection[str] = (),
     label_column: str = "label",
     id_column: str = "id",
     split_column: str = "split",
@@ -34,6 +35,7 @@ def read_manifest(
         modalities: {modality: column}; None: every column other than id, label, split, causes.
         kinds: {modality: text, image or vector}; what is not named is told by its first values:
             paths of pictures, paths of `.npy` / `.safetensors`, else text.
+        optional: modalities that a sample lacks where its cell is empty; it must have another one.
         label_column: column of the class names.
         id_column: column of the ids, which stay strings.
         split_column: column of train, val and test; without it the split is seeded (see
@@ -51,6 +53,7 @@ def read_manifest(
     rules = ManifestRules(
         modalities=modalities,
         kinds=kinds,
+        optional=optional,
         label_column=label_column,
         id_column=id_column,
         split_column=split_column,

@@ -33,7 +33,8 @@ class Sample:
 
     Attributes:
         id: unique within the data set, a string as it stands in the source.
-        inputs: {modality: text, or path of a picture or of precomputed features}.
+        inputs: {modality: text, or path of a picture or of precomputed features}; a modality that
+            the sample lacks is not named.
         labels: class names; one for multi-class, any number for multi-label.
         split: train, val or test.
         causes: planted truth, empty for ordinary data.

@@ -92,6 +92,7 @@ class ManifestScan:
         self._cause_labels: dict[str, RowFaults] = {}
         self._leakage = Leakage(read_files=open_picture is not None)
         self._empty_texts: Counter[str] = Counter()
+        self._lacking: Counter[str] = Counter()
 
     def samples(self) -> Iterator[Sample]:
         """Yields the sound rows, in order."""
@@ -111,11 +112,11 @@ class ManifestScan:
                 row.values[self._rules.split_column], self._rules.split_column, faults
             )
         labels = self.labels.parse(row.values[self._rules.label_column], faults)
-        inputs = self._inputs(row, faults)
+        inputs, sound = self._inputs(row, faults)
         causes = self._causes(row, inputs, faults)
         if known_id and split is not None:
             self._remember(id, split, labels, faults)
-        if not known_id or split is None or labels is None or len(inputs) < len(self.columns):
+        if not known_id or split is None or labels is None or not sound:
             return None
         self._leakage.add(id, inputs)
         return Sample(id, inputs, labels, split, causes)
@@ -132,11 +133,16 @@ class ManifestScan:
             return False
         return True
 
-    def _inputs(self, row: Row, faults: RowFaults) -> dict[str, str | Path]:
-        """Returns the inputs that can be used, a modality less for each that cannot."""
+    def _inputs(self, row: Row, faults: RowFaults) -> tuple[dict[str, str | Path], bool]:
+        """Returns the inputs that can be used, and whether all that the row has are among them."""
         inputs: dict[str, str | Path] = {}
+        missing = 0
         for name, column in self.columns.items():
             value = row.values[column]
+            if name in self._rules.optional and not value.strip():
+                self._lacking[name] += 1
+                missing += 1
+                continue
             if self.kinds[name] == "text":
                 inputs[name] = value
                 self._empty_texts[name] += not value.strip()
@@ -144,7 +150,10 @@ class ManifestScan:
             path = self._paths.resolve(value, column, faults)
             if path is not None and self._opens(path, self.kinds[name], column, faults):
                 inputs[name] = path
-        return inputs
+        if missing == len(self.columns):
+            expected = f"at least one of {', '.join(self.columns.values())}"
+            faults(None, "a sample without any modality", expected, "take the row out")
+        return inputs, bool(inputs) and len(inputs) + missing == len(self.columns)
 
     def _opens(self, path: Path, kind: str, column: str, faults: RowFaults) -> bool:
         if kind == "vector" and path.suffix.lower() not in VECTOR_SUFFIXES:
@@ -225,6 +234,8 @@ class ManifestScan:
         for name, count in self._empty_texts.items():
             if count:
                 notes.append(f"{count} of {len(self._lines)} rows have an empty {name!r}")
+        for name, count in self._lacking.items():
+            notes.append(f"{count} of {len(self._lines)} rows have no {name!r}")
         notes += self._leakage.notes(lambda id: self._splits[id])
         notes += self.labels.notes(classes)
         return tuple(notes)

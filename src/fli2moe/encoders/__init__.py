@@ -7,6 +7,7 @@ from typing import Any, TypedDict, Unpack
 
 from fli2moe.encoders.base import Encoder
 from fli2moe.encoders.images import open_picture, stored_box, stored_orientation
+from fli2moe.encoders.missing import absent, encode_present
 from fli2moe.encoders.words import (
     patch_players,
     players_of,
@@ -19,6 +20,8 @@ from fli2moe.errors import InputError, unknown_name
 __all__ = [
     "Encoder",
     "EncoderOptions",
+    "absent",
+    "encode_present",
     "encoder_options",
     "load_encoder",
     "open_picture",
