@@ -8,7 +8,9 @@ The oracle (`tests/oracles`) is the definition written out: a pass per expert an
 maps materialised, padding shipped along. It always runs in fp32; the library runs in fp32 and under
 bf16 autocast. Within a row all of them take turns in one process on one thread, in an order that
 changes from round to round; seconds are CPU time. A ratio is the oracle's seconds in fp32 divided
-by the library's of the same round. Machines are shared: only ratios mean something elsewhere.
+by the library's of the same round; the highest possible one is that of a library for which only
+products of matrices take time (`layer_roofline.py`). Machines are shared: only ratios mean
+something elsewhere.
 
 The result is written to `benchmarks/results/layer.json`; rows that are not measured this time stay
 as they are there. `--growth` draws `docs/layer-growth.png`.
@@ -28,6 +30,7 @@ from typing import Any
 import torch
 from layer_growth import draw, growth_rows
 from layer_point import measure
+from layer_roofline import products
 from layer_work import COALITIONS, MASKED, ROOT, SETTINGS, WHO, Work, masked_works, works
 
 from fli2moe.files import read_json, write_json
@@ -54,6 +57,7 @@ def main() -> None:
     torch.set_num_threads(1)
     result: dict[str, Any] = read_json(arguments.out) if arguments.out.is_file() else {}
     result |= {"machine": machine(), "environment": environment()}
+    arguments.gigaflops = result["machine"]["gigaflops"]
     if arguments.growth:
         rows = growth_rows(
             arguments.rounds,
@@ -100,8 +104,18 @@ def row(
         found["evaluations_per_second"] = {
             who: COALITIONS / statistics.median(values) for who, values in seconds.items()
         }
+    setting = MASKED if name.startswith(MASKED.name) else SETTINGS[name.partition(":")[0]]
+    operations = products(setting, name.partition(": ")[2])
+    floor = operations / arguments.gigaflops["float32"] / 1e9
+    found["products"] = {
+        "gigaflop": operations / 1e9,
+        "float32_seconds": floor,
+        "highest_ratio": found["seconds"]["oracle"]["median"] / floor,
+    }
     told = ", ".join(f"{who} {x['median']:.2f}x" for who, x in found["ratio"].items())
-    print(f"{name}: oracle {found['seconds']['oracle']['median']:.3f} s; {told}", flush=True)
+    most = found["products"]["highest_ratio"]
+    seconds_of_oracle = found["seconds"]["oracle"]["median"]
+    print(f"{name}: oracle {seconds_of_oracle:.3f} s; {told}; at most {most:.2f}x", flush=True)
     return found
 
 

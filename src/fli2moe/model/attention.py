@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fli2moe.model.dropout import RandomMask, random_mask
 from fli2moe.model.dropout import dropout as drop
-from fli2moe.model.dropout import keep_probability, random_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +96,8 @@ class _Attention(torch.autograd.Function):
     """Attention whose map is dropped from, or whose derivative at the map is wanted.
 
     On a CPU the sequences go through one by one: what stands between the products then stays in the
-    cache. With A the map, D = A * mask what is used of it, s = 1 / keep, g the gradient of the
-    output O: dA = s g V' * mask, dV = s D' g, d(scores) = A * dA - A * rowsum(g * O), as the rows
-    of A sum to 1.
+    cache. With A the map, D = A * mask what is used of it and g the gradient of the output O:
+    dA = mask * g V', dV = D' g, d(scores) = A * dA - A * rowsum(g * O), as the rows of A sum to 1.
     """
 
     @staticmethod
@@ -106,56 +105,59 @@ class _Attention(torch.autograd.Function):
         ctx: Any, flat: Tensor, keys: Tensor, dropout: float, relevance: Tensor | None, last: bool
     ) -> Tensor:
         batch, tokens, _, heads, width = flat.shape
-        ctx.keep, ctx.relevance, ctx.last = keep_probability(dropout), relevance, last
         ctx.full = flat.device.type == "cpu" and bool(keys.all())
         absent = torch.zeros(keys.shape, dtype=flat.dtype, device=flat.device)
         absent.masked_fill_(~keys, torch.finfo(flat.dtype).min)
-        mask = random_mask((batch, heads, tokens, tokens), ctx.keep) if dropout else None
         maps = flat.new_empty(batch, heads, tokens, tokens)
         out = flat.new_empty(batch, heads, tokens, width)
         scale, zero, scores = 1 / math.sqrt(width), flat.new_zeros(()), None
-        masks = maps if mask is None else mask
-        inputs = (*flat.permute(2, 0, 3, 1, 4), absent[:, None, None].expand_as(maps), masks)
-        for query, key, value, hidden, kept, used, mixed in _blocks(*inputs, maps, out):
+        mask = random_mask(maps.shape, dropout) if dropout else RandomMask(maps, 1.0)
+        used = torch.empty_like(maps) if dropout else maps
+        inputs = (*flat.permute(2, 0, 3, 1, 4), absent[:, None, None].expand_as(maps), mask.values)
+        for query, key, value, hidden, kept, attention, drawn, mixed in _blocks(
+            *inputs, maps, used, out
+        ):
             scores = _times(query, key.mT, scale, zero, out=scores)
-            used = torch.softmax(scores if ctx.full else scores.add_(hidden), -1, out=used)
-            if mask is not None:
-                used = scores.copy_(kept).mul_(used)
-            _times(used, value, 1 / ctx.keep, zero, out=mixed)
-        ctx.save_for_backward(flat, keys, maps, mask, out)
+            torch.softmax(scores if ctx.full else scores.add_(hidden), -1, out=attention)
+            if dropout:
+                torch.mul(scores.copy_(kept), attention, out=drawn)
+            _times(drawn, value, mask.scale, zero, out=mixed)
+        ctx.relevance, ctx.last, ctx.scale = relevance, last, mask.scale
+        ctx.save_for_backward(flat, keys, maps, used, out)
         out = out.transpose(1, 2)  # (N, T, heads, d)
         return out if ctx.full else out * keys.any(-1)[:, None, None, None]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None, None, None, None]:
-        flat, keys, maps, mask, out = ctx.saved_tensors
+        flat, keys, maps, used, out = ctx.saved_tensors
         if not ctx.full:
             gradient = gradient * keys.any(-1)[:, None, None, None]
         gradient = gradient.transpose(1, 2)
-        batch, heads, tokens, width = out.shape
-        scale, zero, inner, buffer = 1 / math.sqrt(width), flat.new_zeros(()), None, None
+        scale, zero, inner = 1 / math.sqrt(out.shape[-1]), flat.new_zeros(()), None
         sums = (gradient * out).sum(-1, keepdim=True)  # (N, heads, T, 1)
-        result = flat.new_empty(3, batch, heads, tokens, width)
-        masks = maps if mask is None else mask
-        found = maps.new_empty(batch, 1, 1, 1) if ctx.relevance is None else ctx.relevance[:, None]
-        inputs = (*flat.permute(2, 0, 3, 1, 4), gradient, sums, maps, masks, found)
-        for query, key, value, to, total, attention, kept, traced, *into in _blocks(
-            *inputs, *result
+        result = _empty_like(flat.permute(2, 0, 3, 1, 4))
+        found = sums if ctx.relevance is None else ctx.relevance[:, None]
+        inputs = (*flat.permute(2, 0, 3, 1, 4), gradient, sums, maps, used)
+        for query, key, value, to, total, attention, drawn, traced, *into in _blocks(
+            *inputs, found, *result
         ):
-            inner = _times(to, value.mT, 1 / ctx.keep, zero, out=inner)  # s g V'
-            buffer = torch.empty_like(inner) if buffer is None else buffer
-            used = attention if mask is None else buffer.copy_(kept).mul_(attention)  # D
+            inner = _times(to, value.mT, ctx.scale, zero, out=inner).mul_(drawn)  # A * dA
+            if ctx.relevance is not None:  # A * relu(dA), as A >= 0
+                shares = inner.relu().view(-1, flat.shape[3], *inner.shape[1:])
+                torch.mean(shares, 1, out=traced)
             if not ctx.last:
-                _times(used.mT, to, 1 / ctx.keep, zero, out=into[2])
-            if ctx.relevance is not None:
-                shares = torch.mul(used, inner).relu_()  # A * relu(dA), as A >= 0
-                torch.mean(shares.view(-1, heads, tokens, tokens), 1, out=traced)
-            if not ctx.last:
-                torch.mul(inner, used, out=inner).addcmul_(attention, total, value=-1)
+                inner.addcmul_(attention, total, value=-1)
                 _times(inner, key, scale, zero, out=into[0])
                 _times(inner.mT, query, scale, zero, out=into[1])
-        gradients = None if ctx.last else result.permute(1, 3, 0, 2, 4)
-        return gradients, None, None, None, None
+                _times(drawn.mT, to, ctx.scale, zero, out=into[2])
+        return None if ctx.last else result.permute(1, 3, 0, 2, 4), None, None, None, None
+
+
+def _empty_like(parts: Tensor) -> Tensor:
+    """Returns (3, N, heads, T, d) to write to; on a CPU laid out as `parts` is."""
+    if parts.device.type == "cpu":
+        return torch.empty_like(parts, memory_format=torch.preserve_format)
+    return parts.new_empty(parts.shape)
 
 
 def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -72,41 +73,62 @@ def random_bits(count: int, keep: float) -> Tensor:
     return words
 
 
-def random_mask(shape: tuple[int, ...], keep: float) -> Tensor:
-    """Returns uint8 of `shape`: 1 with probability `keep`, else 0.
+@dataclass(frozen=True, eq=False)
+class RandomMask:
+    """What dropout multiplies by: `values` times `scale`, 1 / keep or 0.
+
+    Attributes:
+        values: uint8; 0, or 1 / keep where that is a whole number, else 1.
+        scale: what is missing of 1 / keep; 1 for p = .5.
+    """
+
+    values: Tensor
+    scale: float
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Returns x with the mask's elements dropped and the others scaled."""
+        dropped = self.values.to(x.dtype).mul_(x)
+        return dropped if self.scale == 1 else dropped.mul_(self.scale)
+
+
+def random_mask(shape: tuple[int, ...], probability: float) -> RandomMask:
+    """Draws the mask of dropout with a probability.
 
     Bit j of each byte becomes a byte of its own: eight shifts of whole words.
     """
-    count = math.prod(shape)
+    keep, count = keep_probability(probability), math.prod(shape)
     shifts = torch.arange(8)[:, None]
     spread = (random_bits(count, keep) >> shifts).bitwise_and_(LOWEST)
-    return spread.view(torch.uint8).view(-1)[:count].view(shape)
+    whole = int(1 / keep) if (1 / keep).is_integer() and 1 / keep < 256 else 1
+    if whole > 1:
+        spread.mul_(whole)
+    values = spread.view(torch.uint8).view(-1)[:count].view(shape)
+    return RandomMask(values, 1 / keep / whole)
 
 
 class _Dropout(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, probability: float) -> Tensor:
-        ctx.keep = keep_probability(probability)
-        mask = random_mask(x.shape, ctx.keep)
-        ctx.save_for_backward(mask)
-        return mask.to(x.dtype).mul_(x).mul_(1 / ctx.keep)
+        mask = random_mask(x.shape, probability)
+        ctx.scale = mask.scale
+        ctx.save_for_backward(mask.values)
+        return mask.apply(x)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (mask,) = ctx.saved_tensors
-        return mask.to(gradient.dtype).mul_(gradient).mul_(1 / ctx.keep), None
+        (values,) = ctx.saved_tensors
+        return RandomMask(values, ctx.scale).apply(gradient), None
 
 
 class _AddDropped(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, probability: float) -> Tensor:
-        ctx.keep = keep_probability(probability)
-        mask = random_mask(y.shape, ctx.keep)
-        ctx.save_for_backward(mask)
-        return torch.addcmul(x, y, mask.to(y.dtype), value=1 / ctx.keep)
+        mask = random_mask(y.shape, probability)
+        ctx.scale = mask.scale
+        ctx.save_for_backward(mask.values)
+        return torch.addcmul(x, y, mask.values.to(y.dtype), value=mask.scale)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        (mask,) = ctx.saved_tensors
-        dropped = mask.to(gradient.dtype).mul_(gradient).mul_(1 / ctx.keep)
-        return gradient, dropped, None
+        (values,) = ctx.saved_tensors
+        return gradient, RandomMask(values, ctx.scale).apply(gradient), None
