@@ -207,13 +207,36 @@ def test_a_part_without_a_pair_of_a_term_adds_nothing_to_it(variant: str) -> Non
     same_outcome(found, expected, 1e-10)
 
 
-def test_a_model_without_experts_is_asked_for_the_task_alone() -> None:
-    one = case({"decorrelation": "cka", "router": "pid"}, name="dense")
+@pytest.mark.parametrize("name", ["dense", "late_fusion", "early_fusion"])
+def test_a_model_without_interaction_experts_is_asked_for_the_task_alone(name: str) -> None:
+    one = case({"decorrelation": "cka", "router": "pid"}, name=name)
     assert not one.objective.couples
     _, gradients = one.learn(None)
     found, in_parts = one.learn(2)
     close(in_parts, gradients, 1e-10)
     assert found.terms == {}
+
+
+@pytest.mark.parametrize("size", [1, 3, 6])
+@pytest.mark.parametrize("factor", [0.6, None])
+def test_a_sparse_mixture_is_balanced_over_the_whole_batch(size: int, factor: float | None) -> None:
+    """Room is counted in each sample, so that nothing but the loss couples samples."""
+    options = {"sparse": {"capacity_factor": factor}}
+    one = case({"decorrelation": "cka", "balance": 0.5}, name="sparse_moe", **options)
+    one.model.train()
+    assert one.objective.couples
+    expected, gradients = one.learn(None)
+    found, in_parts = one.learn(size)
+    close(in_parts, gradients, 1e-10)
+    same_outcome(found, expected, 1e-10)
+    assert set(found.terms) == {"balance"}
+    alone = case({"balance": 0.0}, name="sparse_moe", **options)
+    alone.model.train()
+    assert not alone.objective.couples
+    task, plain = alone.learn(size)
+    assert task.terms == {}
+    torch.testing.assert_close(expected.loss - task.loss, 0.5 * expected.terms["balance"])
+    assert (plain["bank.layers.0.gate.weight"] - gradients["bank.layers.0.gate.weight"]).any()
 
 
 def plain_gradients(one: Case, size: int) -> dict[str, Tensor]:

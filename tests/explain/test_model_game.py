@@ -7,17 +7,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from oracles.model import OracleModel
+from oracles.early import oracle_of
 from tiny import THREE, WIDTHS, replace, tiny_batch, tiny_model
 from torch import Tensor
 
 from fli2moe.errors import InputError
 from fli2moe.explain import TokenGame
 from fli2moe.explain.model_game import model_game
-from fli2moe.model import FusionTransformer
+from fli2moe.model import MODELS, FusionTransformer
 from fli2moe.tokens import Player, TokenBatch, Tokens
 
-NAMES = ("fli2moe", "dense")
+NAMES = tuple(MODELS)
 BASELINE = {m: torch.linspace(-0.5, 0.5, width, dtype=torch.float64) for m, width in WIDTHS.items()}
 PLAYERS = (
     Player("text", (0,)),
@@ -70,7 +70,7 @@ def plain_value(
             features = torch.where(hidden[:, None], baseline[m], t.features)
             changed[m] = t.with_features(features)
     with torch.no_grad():
-        output = OracleModel.of(model)(TokenBatch(changed))
+        output = oracle_of(model)(TokenBatch(changed))
     return [float(logits[0, 0]) for logits in output.head_logits]
 
 

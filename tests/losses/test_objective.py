@@ -141,8 +141,9 @@ def test_the_pid_router_brings_heads_that_are_no_part_of_the_model() -> None:
     assert not list(Objective(LossConfig(), model, TASK, TARGET, {}).parameters())
 
 
-def test_a_single_expert_is_asked_nothing() -> None:
-    model = tiny_model("dense")
+@pytest.mark.parametrize("name", ["dense", "late_fusion", "early_fusion"])
+def test_a_model_without_interaction_experts_is_asked_nothing(name: str) -> None:
+    model = tiny_model(name)
     everything = {"decorrelation": "cka", "router": "pid", "variant": "residual"}
     found = demands(model, view_of(model), **everything)
     assert (found.weighted, found.terms) == ((), {})

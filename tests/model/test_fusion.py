@@ -6,15 +6,24 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles.early import oracle_of
 from oracles.model import OracleOutput, run_alone
 from tiny import CLASSES, THREE, WIDTHS, alone, replace, tiny_batch, tiny_model
 
 from fli2moe.config import ModelConfig
 from fli2moe.errors import InputError
-from fli2moe.model import FLI2MoE, FusionTransformer, MoEOutput, build_model, expert_names, masks_of
+from fli2moe.model import (
+    MODELS,
+    FLI2MoE,
+    FusionTransformer,
+    MoEOutput,
+    build_model,
+    expert_names,
+    masks_of,
+)
 from fli2moe.tokens import TokenBatch, Tokens
 
-NAMES = ("fli2moe", "dense")
+NAMES = tuple(MODELS)
 LENGTHS = st.lists(
     st.fixed_dictionaries({m: st.integers(1, 5) for m in WIDTHS}), min_size=1, max_size=4
 )
@@ -36,7 +45,7 @@ def test_the_model_is_the_oracle_run_on_each_sample_alone(
     name: str, widths: dict[str, int], layers: int
 ) -> None:
     model, batch = tiny_model(name, widths, layers=layers), tiny_batch(widths=widths)
-    assert_same(model(batch), run_alone(model, batch))
+    assert_same(model(batch), run_alone(model, batch, oracle_of(model)))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -48,12 +57,18 @@ def test_shapes_and_names(name: str) -> None:
     assert output.weights.shape == (2, experts)
     assert output.expert_logits.shape == (2, experts, CLASSES)
     assert output.latents.shape == (2, experts, 3 * hidden)
-    assert [a.shape for a in output.attention or ()] == [(experts, 2, 2, 12, 12)] * 2
+    maps = [] if name == "early_fusion" else [(experts, 2, 2, 12, 12)] * 2
+    assert [a.shape for a in output.attention or ()] == maps
+    assert [r.first.shape for r in output.routing or ()] == [(2, 4)] * 2 * (name == "sparse_moe")
     assert output.head_logits.shape == (2, 1 + experts, CLASSES)
     assert torch.equal(output.head_logits[:, 0], output.logits)
     assert torch.equal(output.head_logits[:, 1:], output.expert_logits)
     assert model.modalities == ("text", "image", "audio")
-    if name == "dense":
+    if name == "late_fusion":
+        assert model.heads == ("mixture", "only_text", "only_image", "only_audio")
+        third = torch.full((2, 3), 1 / 3, dtype=torch.float64)
+        assert torch.equal(output.weights, third)
+    elif name != "fli2moe":
         assert model.heads == ("mixture",)
     else:
         unique = tuple(f"unique_{m}" for m in THREE)
@@ -61,12 +76,13 @@ def test_shapes_and_names(name: str) -> None:
         assert expert_names(model.modalities) == model.experts
 
 
+@pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=25, deadline=None)
 @given(lengths=LENGTHS, seed=st.integers(0, 2**16))
 def test_padding_and_batch_composition_do_not_change_a_sample(
-    lengths: list[dict[str, int]], seed: int
+    name: str, lengths: list[dict[str, int]], seed: int
 ) -> None:
-    model, batch = tiny_model(), tiny_batch(lengths, seed=seed)
+    model, batch = tiny_model(name), tiny_batch(lengths, seed=seed)
     together = model(batch)
     for row in range(len(lengths)):
         for one, all_ in zip(fields(model(alone(batch, row))), fields(together), strict=True):
@@ -165,7 +181,8 @@ def test_asking_for_attention_maps_does_not_change_the_output(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_dropout_training_and_evaluation_mean_the_same(name: str) -> None:
-    model, batch = tiny_model(name), tiny_batch()
+    room = {"sparse": {"capacity_factor": None}}  # which is limited in training only
+    model, batch = tiny_model(name, **room), tiny_batch()
     assert_same(model(batch), model.train()(batch), 0)
 
 

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from fli2moe import __version__
 from fli2moe.errors import InputError
-from fli2moe.model import from_pretrained, save_pretrained
+from fli2moe.model import (
+    MODELS,
+    DenseTransformer,
+    FLI2MoE,
+    FusionModel,
+    from_pretrained,
+    save_pretrained,
+)
 from fli2moe.model.pretrained import read_config
 
 LABELS = ("dog", "star", "sun")
@@ -24,7 +31,7 @@ FILES = {"config.json", "model.safetensors", "selftest.safetensors", "README.md"
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.float64])
 @pytest.mark.parametrize("positions", ["learned", "sinusoidal", "none"])
-@pytest.mark.parametrize("name", ["fli2moe", "dense"])
+@pytest.mark.parametrize("name", MODELS)
 def test_a_model_comes_back_bit_for_bit(
     name: str, positions: str, precision: torch.dtype, tmp_path: Path
 ):
@@ -280,3 +287,21 @@ def test_a_card_that_was_given_or_edited_stays(folder: Path, caplog: pytest.LogC
         save_pretrained(tiny_model(), config_of(), folder, labels=LABELS)
     assert path.read_text(encoding="utf-8") == "mine"
     assert caplog.messages == [f"{path}: not as this library wrote it, so it is left as it is"]
+
+
+def test_a_model_saves_itself_and_its_class_reads_it(tmp_path: Path) -> None:
+    model = tiny_model().float()
+    folder = model.save_pretrained(tmp_path, labels=LABELS)
+    again = FLI2MoE.from_pretrained(folder)
+    assert parts_equal(model, again)
+    assert again.config == model.config
+    with pytest.raises(InputError, match=r"a FLI2MoE; expected a DenseTransformer"):
+        DenseTransformer.from_pretrained(folder)
+    assert isinstance(FusionModel.from_pretrained(folder), FLI2MoE)
+
+
+def parts_equal(a: FusionModel, b: FusionModel) -> bool:
+    states = (a.state_dict(), b.state_dict())
+    return states[0].keys() == states[1].keys() and all(
+        torch.equal(x, states[1][name]) for name, x in states[0].items()
+    )

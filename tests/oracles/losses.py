@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from oracles.model import OracleModel, OracleOutput
+from oracles.sparse import balance
 
 Replaced = Mapping[str, tuple[Tensor, Tensor]]
 """{modality: (tokens (B, T, H), mask (B, T))}."""
@@ -202,11 +203,16 @@ def training_loss(
     decorrelation_weight: float = 0.0,
     space: str = "latent",
     synergy_floor: float | None = None,
+    balance_weight: float = 0.01,
 ) -> Tensor:
     """Task loss + lambda_int * mean of the M + 2 terms + lambda_dec * decorrelation."""
     output = oracle.fuse(projected, masks)
     loss = task_loss(output.logits, target)
-    if oracle.names == ("dense",):
+    if oracle.names == ("sparse_moe",):
+        return loss + balance_weight * balance(oracle.experts[0].layers)
+    if not {"synergy", "redundancy", *(f"unique_{m}" for m in oracle.modalities)} >= {
+        *oracle.names
+    }:
         return loss
     terms = interaction_terms(
         oracle, projected, masks, output, replaced, space=space, synergy_floor=synergy_floor

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from fli2moe.model import FusionTransformer
 from fli2moe.model.router import UniformRouter
+from fli2moe.model.sparse import SparseLayer
 from fli2moe.tokens import TokenBatch
 from oracles.inputs import (
     OraclePositions,
@@ -25,6 +26,7 @@ from oracles.inputs import (
     OracleUniform,
     mean_of_real,
 )
+from oracles.sparse import Sparse, Stacked, mixture
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,30 @@ class OracleOutput:
 
 
 class OracleLayer(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x))."""
+    """x + attention(norm(x)), then x + feed_forward(norm(x)), which may be a sparse mixture."""
 
     def __init__(
-        self, width: int, heads: int, feed_forward: int, dropout: float, attention_dropout: float
+        self,
+        width: int,
+        heads: int,
+        feed_forward: int,
+        dropout: float,
+        attention_dropout: float,
+        sparse: Sparse | None,
     ) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.sparse = heads, sparse
         self.norm_attention = nn.LayerNorm(width)
         self.query_key_value = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
         self.norm_feed_forward = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, feed_forward)
-        self.contract = nn.Linear(feed_forward, width)
+        if sparse is None:
+            self.expand = nn.Linear(width, feed_forward)
+            self.contract = nn.Linear(feed_forward, width)
+        else:
+            self.gate = nn.Linear(width, sparse.experts, bias=False)
+            self.expand = Stacked(sparse.experts, width, feed_forward)
+            self.contract = Stacked(sparse.experts, feed_forward, width)
         self.dropout = nn.Dropout(dropout)
         self.attention_dropout = nn.Dropout(attention_dropout)
 
@@ -74,6 +87,9 @@ class OracleLayer(nn.Module):
         mixed = self.attention_dropout(attention) @ value
         mixed = mixed.transpose(1, 2).reshape(batch, tokens, width)
         x = x + self.dropout(self.output(mixed))
+        if self.sparse is not None:
+            mixed = mixture(self, self.sparse, self.norm_feed_forward(x), mask)
+            return x + self.dropout(mixed), attention
         hidden = self.dropout(F.gelu(self.expand(self.norm_feed_forward(x))))
         return x + self.dropout(self.contract(hidden)), attention
 
@@ -143,6 +159,7 @@ class OracleModel(nn.Module):
         pooling: str,
         router: nn.Module | None,
         sees: Sequence[Sequence[str]],
+        sparse: Sparse | None,
     ) -> None:
         super().__init__()
         self.modalities, self.names = tuple(widths), tuple(names)
@@ -153,7 +170,7 @@ class OracleModel(nn.Module):
         self.experts, self.classifiers = nn.ModuleList(), nn.ModuleList()
         for _ in names:
             stack = [
-                OracleLayer(width, heads, feed_forward, dropout, attention_dropout)
+                OracleLayer(width, heads, feed_forward, dropout, attention_dropout, sparse)
                 for _ in range(layers)
             ]
             pool = OraclePooling(pooling, len(widths), width)
@@ -174,6 +191,9 @@ class OracleModel(nn.Module):
             sizes = [linear[0].in_features, *(step.out_features for step in linear)]
             temperature, normalize = model.router.temperature, model.router.normalize
             router = OracleRouter(sizes, max(rates, default=0.0), temperature, normalize)
+        sparse = None
+        if isinstance(layer, SparseLayer):
+            sparse = Sparse(len(layer.gate.weight), layer.capacity_factor)
         made = cls(
             model.widths,
             model.classes,
@@ -191,11 +211,12 @@ class OracleModel(nn.Module):
             pooling=model.bank.pooling.kind if hasattr(model.bank, "pooling") else "mean",
             router=router,
             sees=[model.sees[name] for name in model.experts],
+            sparse=sparse,
         )
-        state = {}
+        state, shapes = {}, {name: x.shape for name, x in made.state_dict().items()}
         for name, value in model.state_dict().items():
             own = own_names(name, len(model.experts))
-            values = [value] if own == [name] else list(value.unbind(0))
+            values = [value] if shapes[own[0]] == value.shape else list(value.unbind(0))
             state |= dict(zip(own, values, strict=True))
         made = made.to(next(model.parameters()).dtype).train(model.training)
         made.load_state_dict(state)
@@ -253,9 +274,11 @@ def gradients_like(model: FusionTransformer, oracle: OracleModel) -> dict[str, T
     return found
 
 
-def run_alone(model: FusionTransformer, batch: TokenBatch) -> OracleOutput:
+def run_alone(
+    model: FusionTransformer, batch: TokenBatch, oracle: nn.Module | None = None
+) -> OracleOutput:
     """The oracle of a model on each sample alone, without padding; no maps."""
-    oracle = OracleModel.of(model)
+    oracle = oracle or OracleModel.of(model)
     outputs = [oracle(alone(batch, row)) for row in range(batch.batch_size)]
     kinds = ("logits", "weights", "expert_logits", "latents")
     return OracleOutput(*(torch.cat([getattr(o, k) for o in outputs]) for k in kinds), maps=[])

@@ -25,7 +25,7 @@ VARIANTS: list[dict[str, Any]] = [
 ] or [{}]
 KINDS = [
     pytest.param(name, widths, {"positions": positions, **variant}, id=f"{name}-{label}")
-    for name in ("fli2moe", "dense")
+    for name in ("fli2moe", "dense", "sparse_moe", "late_fusion")
     for widths in (WIDTHS, THREE)
     for positions in ("sinusoidal", "learned", "none")
     for variant in VARIANTS
