@@ -110,8 +110,8 @@ def _fit(
     model.eval().to(find_device(config.device))
     predictor = Predictor(config, task, model, encoders, means)
     if folder is not None:
-        predictor.save(folder)
         summary = {
+            "fingerprint": predictor.fingerprint,
             "parameters": parameter_count(model),
             "best_epoch": history.best_epoch,
             "gate_step": trainee.gate_step,
@@ -120,5 +120,6 @@ def _fit(
                 {k: None if math.isnan(v) else v for k, v in row.items()} for row in history.rows
             ],
         }
-        write_json(folder / "training.json", summary)
+        write_json(folder / "training.json", summary)  # first: the card shows its figures
+        predictor.save(folder)
     return predictor

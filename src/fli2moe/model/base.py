@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,7 @@ class FusionModel(nn.Module, ABC):
 
     Attributes:
         attends: whether there are attention maps.
+        config: what it was built from.
         routes: whether outputs say how tokens were routed (`MoEOutput.routing`).
 
     Raises:
@@ -68,12 +70,35 @@ class FusionModel(nn.Module, ABC):
                 raise InputError("model", f"modality {m!r}", "a name PyTorch does not use", remedy)
         if len(experts) > 1 and router is None:
             raise InputError("model", f"{len(experts)} experts and no router", "a router")
-        hidden = config.hidden
+        hidden, self.config = config.hidden, config
         self.widths, self.experts = dict(widths), tuple(experts)
         self.sees = {e: tuple((sees or {}).get(e, widths)) for e in experts}
         self.hidden, self.classes, self.input_dropout = hidden, classes, config.input_dropout
         self.projections = nn.ModuleDict({m: Projection(d, hidden) for m, d in widths.items()})
         self.router = router
+
+    def save_pretrained(
+        self, folder: str | Path, *, labels: Sequence[str] | None = None, card: str | None = None
+    ) -> Path:
+        """Writes the model into a folder, as `fli2moe.model.save_pretrained` does."""
+        from fli2moe.model.pretrained import save_pretrained  # which builds models
+
+        return save_pretrained(self, self.config, folder, labels=labels, card=card)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path) -> Self:
+        """Reads a saved model of this class; `fli2moe.model.from_pretrained` has more options.
+
+        Raises:
+            InputError: as that function, and when the folder holds another kind of model.
+        """
+        from fli2moe.model.pretrained import from_pretrained
+
+        model = from_pretrained(name_or_path)
+        if not isinstance(model, cls):
+            found, remedy = type(model).__name__, "use fli2moe.model.from_pretrained for any"
+            raise InputError(str(name_or_path), f"a {found}", f"a {cls.__name__}", remedy)
+        return model
 
     @property
     def modalities(self) -> tuple[str, ...]:
