@@ -117,7 +117,7 @@ def masked_mean(x: Tensor, mask: Tensor) -> Tensor:
 
 
 def check_batch(batch: TokenBatch, widths: Mapping[str, int]) -> None:
-    """Raises InputError when the batch's modalities or widths are not the model's."""
+    """Raises InputError when modalities or widths are not the model's, or B or all T are 0."""
     if set(batch) != set(widths):
         raise InputError("model input", f"modalities {sorted(batch)}", f"{sorted(widths)}")
     for modality, width in widths.items():
@@ -128,6 +128,11 @@ def check_batch(batch: TokenBatch, widths: Mapping[str, int]) -> None:
                 str(width),
                 "encode with the encoder that the model was trained with",
             )
+    if not batch.batch_size:
+        raise InputError("model input", "no sample", "at least one", "leave empty batches out")
+    if not any(tokens.mask.shape[1] for tokens in batch.values()):
+        remedy = "give one that is masked out"
+        raise InputError("model input", "T = 0 in every modality", "room for a token", remedy)
 
 
 def check_finite(modality: str, features: Tensor) -> None:
