@@ -7,9 +7,9 @@ import torch
 from tiny import tiny_batch, tiny_model
 from torch import Tensor, nn
 
-from fli2moe.model import bank as bank_module
-from fli2moe.model import masks_of, parameter_count
-from fli2moe.model.bank import BankOutput, ExpertBank, Pass, run_experts
+from fli2moe.model import masks_of, parameter_count, passes
+from fli2moe.model.bank import ExpertBank
+from fli2moe.model.passes import BankOutput, Pass, run_experts
 
 T = 5
 
@@ -17,7 +17,7 @@ T = 5
 @pytest.fixture(params=["one by one", "all at once"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways of running the experts on a CPU."""
-    monkeypatch.setattr(bank_module, "ALONE", 0 if request.param == "one by one" else 10**9)
+    monkeypatch.setattr(passes, "ALONE", 0 if request.param == "one by one" else 10**9)
     return str(request.param)
 
 

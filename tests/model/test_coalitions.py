@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny import THREE, tiny_batch, tiny_model
 from torch import Tensor
 
-from fli2moe.model import MoEOutput, TwoStates, bank, coalitions
+from fli2moe.model import MoEOutput, TwoStates, coalitions, passes
 from fli2moe.model.coalitions import choose
 
 LENGTHS = {"text": 4, "image": 5, "audio": 2}
@@ -45,7 +45,7 @@ def assert_same(found: MoEOutput, expected: MoEOutput) -> None:
 def test_they_are_the_batch_written_out(
     monkeypatch: pytest.MonkeyPatch, alone_from: int, at_once: int, drop: bool, final_norm: bool
 ) -> None:
-    monkeypatch.setattr(bank, "ALONE", alone_from)
+    monkeypatch.setattr(passes, "ALONE", alone_from)
     monkeypatch.setattr(coalitions, "AT_ONCE", at_once)
     model = tiny_model(widths=THREE, final_norm=final_norm)
     states, kept = states_and_coalitions(model, drop=drop)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fli2moe.explain.attribution import METHODS, attribute
 from fli2moe.losses import Presence, interaction_losses
-from fli2moe.model import FusionTransformer, bank
+from fli2moe.model import FusionTransformer, passes
 from fli2moe.tokens import TokenBatch, Tokens
 
 LENGTHS = [{"text": 4, "image": 3}, {"text": 2, "image": 5}, {"text": 3, "image": 1}]
@@ -49,7 +49,7 @@ def test_what_it_cannot_see_changes_nothing_about_an_expert(
     alone: bool,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bank, "ALONE", 0 if alone else 2**40)
+    monkeypatch.setattr(passes, "ALONE", 0 if alone else 2**40)
     model = tiny_model(isolated=True, final_norm=final_norm, pooling=pooling)
     batch = tiny_batch(LENGTHS)
     found = {}

@@ -1,77 +1,21 @@
 """A bank of E pre-norm transformers with stacked weights, all reading the same tokens.
 
 Every weight has a leading E axis and every activation is (E, B, T, H), so the file reads as one
-transformer. The dense baseline is the bank with E = 1. How it is run, and why that is fast, stands
-in `docs/execution.md`.
+transformer. The dense baseline is the bank with E = 1. `passes.py` runs it.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
-from fli2moe.errors import InputError
 from fli2moe.model.attention import Attended, attend
 from fli2moe.model.dropout import add_dropped, dropout
-from fli2moe.model.output import Routing
+from fli2moe.model.passes import Assemble, Bank, BankOutput, Pass, as_they_are
 from fli2moe.model.pooling import Pooling, mean_weights, weighted
-
-ALONE = 2**18
-"""Numbers in all sequences from which a CPU is faster with one expert after the other."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pass:
-    """A batch of sequences that the experts read.
-
-    Attributes:
-        mask: (B, T) bool: which tokens are there.
-        owner: (T,) or (B, T) int64: the modality of each token, from 0.
-    """
-
-    mask: Tensor
-    owner: Tensor
-
-    def seen(self, sees: Tensor) -> Tensor:
-        """(e, B, M, T) bool: the tokens there are of each modality, if the expert sees it.
-
-        Args:
-            sees: (e, M) bool.
-        """
-        modality = torch.arange(sees.shape[1], device=self.mask.device)[:, None]
-        own = (self.owner[..., None, :] == modality) & self.mask[:, None]  # (B, M, T)
-        return own & sees[:, None, :, None]
-
-
-Assemble = Callable[[Tensor], Sequence[Tensor]]
-"""Maps tokens, or what became of each, (e, ..., W), to the sequences (e, B, T, W) of each pass."""
-
-
-def as_they_are(tokens: Tensor) -> Sequence[Tensor]:
-    """One pass that reads the tokens as they stand."""
-    return (tokens,)
-
-
-@dataclass(frozen=True, eq=False)
-class BankOutput:
-    """What the experts make of one pass.
-
-    Attributes:
-        latents: (E, B, M * H).
-        traces: per group of experts that ran together, what `attend` traced in each layer, as
-            (e, B, ...); empty where nothing was asked for.
-        routing: of each sparse layer; empty where there is none.
-    """
-
-    latents: Tensor
-    traces: tuple[tuple[Tensor, ...], ...] = ()
-    routing: tuple[Routing, ...] = ()
 
 
 class ExpertLinear(nn.Module):
@@ -172,35 +116,6 @@ class ExpertLayer(ExpertAttention):
         return add_dropped(x, fed, self.dropout, self.training)
 
 
-class Bank(nn.Module, ABC):
-    """What `run_experts` runs: E experts that each see some of M modalities.
-
-    Raises:
-        InputError: when `heads` does not divide `width`.
-    """
-
-    sees: Tensor
-
-    def __init__(
-        self, sees: Sequence[Sequence[int]], modalities: int, heads: int, width: int
-    ) -> None:
-        super().__init__()
-        check_heads(heads, width)
-        seen = [[m in own for m in range(modalities)] for own in sees]
-        self.register_buffer("sees", torch.tensor(seen), persistent=False)
-
-    @abstractmethod
-    def forward(
-        self,
-        tokens: Tensor,
-        passes: Sequence[Pass],
-        assemble: Assemble = as_they_are,
-        *,
-        trace: str = "",
-    ) -> list[BankOutput]:
-        """Runs all experts at once; arguments as those of `run_experts`."""
-
-
 class ExpertBank(Bank):
     """E transformers with pooling per modality, and a norm before it if wanted.
 
@@ -289,68 +204,3 @@ class ExpertBank(Bank):
         x = last.feed(x)
         pooled: Tensor = self.pooling(x if self.norm is None else self.norm(x), seen)
         return pooled
-
-
-def run_experts(
-    bank: Bank,
-    tokens: Tensor,
-    passes: Sequence[Pass],
-    assemble: Assemble = as_they_are,
-    *,
-    trace: str = "",
-) -> list[BankOutput]:
-    """Runs a bank over passes whose sequences are made of the same tokens, the fastest way.
-
-    What the first layer does to each token by itself is done once, before `assemble`. On a CPU each
-    expert runs alone when all together would leave its caches; elsewhere all experts and passes run
-    as one.
-
-    Args:
-        bank: E experts.
-        tokens: (..., H), placed.
-        passes: what is there in the sequences; as many tokens and the same owner in all.
-        assemble: makes the sequences.
-        trace: what to return of each attention, as that of `attend`.
-    """
-    numbers = sum(one.mask.numel() for one in passes) * tokens.shape[-1]
-    if tokens.device.type == "cpu" and numbers >= ALONE and len(bank.sees) > 1:
-        parts = {name: torch.split(x, 1) for name, x in bank.state_dict(keep_vars=True).items()}
-        parts["sees"] = torch.split(bank.sees, 1)
-        done = [
-            functional_call(
-                bank,
-                {name: part[e] for name, part in parts.items()},
-                (tokens, passes, assemble),
-                {"trace": trace},
-            )
-            for e in range(len(bank.sees))
-        ]
-        return [
-            BankOutput(
-                torch.cat([run[p].latents for run in done]),
-                tuple(group for run in done for group in run[p].traces),
-            )
-            for p in range(len(passes))
-        ]
-    if len(passes) == 1 or len(bank.sees) == 1:
-        alone: list[BankOutput] = bank(tokens, passes, assemble, trace=trace)
-        return alone
-    rows = [len(one.mask) for one in passes]
-    whole = Pass(torch.cat([one.mask for one in passes]), passes[0].owner)
-    folded: BankOutput = bank(
-        tokens, [whole], lambda x: (torch.cat(list(assemble(x)), dim=1),), trace=trace
-    )[0]
-    latents = torch.split(folded.latents, rows, dim=1)
-    traces = [tuple(torch.split(x, rows, dim=1) for x in group) for group in folded.traces]
-    return [
-        BankOutput(z, tuple(tuple(layer[p] for layer in group) for group in traces))
-        for p, z in enumerate(latents)
-    ]
-
-
-def check_heads(heads: int, width: int) -> None:
-    """Raises InputError when `heads` does not divide `width`."""
-    if width % heads:
-        divisors = [h for h in range(1, width + 1) if width % h == 0 and h <= 16]
-        found, expected = f"{heads} heads", f"a divisor of the width {width}"
-        raise InputError("model.heads", found, expected, f"use one of {divisors}")

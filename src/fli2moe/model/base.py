@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from fli2moe.config import ModelConfig
 from fli2moe.errors import InputError
-from fli2moe.model.bank import BankOutput
 from fli2moe.model.coalitions import TwoStates
 from fli2moe.model.inputs import Projection, check_batch, check_finite
 from fli2moe.model.output import MoEOutput, Routing
+from fli2moe.model.passes import BankOutput
 from fli2moe.model.router import Router, UniformRouter
 from fli2moe.model.views import View
 from fli2moe.tokens import TokenBatch

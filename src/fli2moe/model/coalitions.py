@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fli2moe.model.bank import Pass
+from fli2moe.model.passes import Pass
 from fli2moe.model.views import View
 
 AT_ONCE = 1300

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from fli2moe.config import ModelConfig
-from fli2moe.model.bank import BankOutput
 from fli2moe.model.base import FusionModel
 from fli2moe.model.dropout import dropout
 from fli2moe.model.inputs import masked_mean
+from fli2moe.model.passes import BankOutput
 from fli2moe.model.views import View
 
 

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from fli2moe.config import ModelConfig
-from fli2moe.model.bank import Bank, BankOutput, ExpertBank, ExpertLinear, Pass, run_experts
+from fli2moe.model.bank import ExpertBank, ExpertLinear
 from fli2moe.model.base import FusionModel
 from fli2moe.model.coalitions import TwoStates, choose
 from fli2moe.model.dropout import dropout
 from fli2moe.model.inputs import Positions
 from fli2moe.model.output import MoEOutput
+from fli2moe.model.passes import Bank, BankOutput, Pass, run_experts
 from fli2moe.model.router import Router, UniformRouter
 from fli2moe.model.views import SharedTokens, View
 

@@ -15,18 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fli2moe.config import ModelConfig
-from fli2moe.model.bank import (
-    Assemble,
-    Bank,
-    BankOutput,
-    ExpertAttention,
-    ExpertLinear,
-    ExpertNorm,
-    Pass,
-    as_they_are,
-)
+from fli2moe.model.bank import ExpertAttention, ExpertLinear, ExpertNorm
 from fli2moe.model.dropout import add_dropped, dropout
 from fli2moe.model.output import Routing
+from fli2moe.model.passes import Assemble, Bank, BankOutput, Pass, as_they_are
 from fli2moe.model.pooling import Pooling
 from fli2moe.precision import at_least_float32
 
