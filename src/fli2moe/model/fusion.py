@@ -115,8 +115,10 @@ class FusionTransformer(FusionModel):
 
     def _owner(self, masks: Mapping[str, Tensor]) -> Tensor:
         """(T,) the number of the modality of each token of the sequence."""
-        lengths = torch.tensor([masks[m].shape[1] for m in self.modalities], device=self.device)
-        return torch.arange(len(lengths), device=self.device).repeat_interleave(lengths)
+        lengths = [masks[m].shape[1] for m in self.modalities]
+        number = torch.arange(len(lengths), device=self.device)
+        repeats = torch.tensor(lengths, device=self.device)
+        return number.repeat_interleave(repeats, output_size=sum(lengths))  # asks no GPU
 
     @property
     def _drops_inputs(self) -> bool:
