@@ -10,7 +10,7 @@ from report_made import page_data, shapes
 from fli2moe import report
 from fli2moe.evaluation.planted import true_pairs
 from fli2moe.report.places import PLANTED, UNSEEN, bounds, pieces
-from fli2moe.report.wording import head_name, number, region, verdict
+from fli2moe.report.wording import head_meaning, head_name, number, region, verdict
 from fli2moe.tokens import Player
 
 
@@ -103,6 +103,8 @@ def test_regions(box: tuple[float, ...], expected: str) -> None:
 
 def test_names_and_numbers() -> None:
     assert head_name("unique_text") == "Unique: text"
+    assert head_name("only_text") == "Only: text"
+    assert head_meaning("only_text") == "The expert that sees text and nothing else."
     assert [number(x) for x in (None, True, 1234, 0.5, -0.25, 1e-5, 12345.678, "x")] == [
         "n/a", "yes", "1,234", "0.500", "−0.250", "1.00e−05", "12,345.7", "x",
     ]  # fmt: skip
