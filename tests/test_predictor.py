@@ -183,15 +183,15 @@ def test_a_budget_too_small_says_how_many_are_needed(predictor: Predictor, sampl
 @pytest.mark.parametrize("budget", [40, 200, 700])
 def test_the_budget_is_never_exceeded(predictor: Predictor, sample: Sample, budget: int):
     calls = 0
-    run = predictor.model.fuse
+    run = predictor.model.under
 
-    def counted(projected: Any, masks: Any, **options: Any) -> MoEOutput:
+    def counted(states: Any, kept: Any) -> MoEOutput:
         nonlocal calls
-        calls += len(next(iter(projected.values())))
-        return run(projected, masks, **options)
+        calls += len(next(iter(kept.values())))
+        return run(states, kept)
 
     tokens = predictor.encode([sample.inputs])
-    predictor.model.fuse = counted  # type: ignore[method-assign]
+    predictor.model.under = counted  # type: ignore[method-assign]
     try:
         pieces.probe_sample(
             lambda players: predictor.game(sample.inputs, "dog", tokens=tokens, players=players),
@@ -202,7 +202,7 @@ def test_the_budget_is_never_exceeded(predictor: Predictor, sample: Sample, budg
             0,
         )
     finally:
-        del predictor.model.fuse
+        del predictor.model.under
     assert 0 < calls <= budget
 
 

@@ -11,6 +11,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from fli2moe.errors import InputError, unknown_name
+from fli2moe.model_sections import ModelConfig, RouterConfig, SparseConfig
 from fli2moe.presets import PRESETS
 from fli2moe.sections import (
     DataConfig,
@@ -18,12 +19,9 @@ from fli2moe.sections import (
     ExplainConfig,
     LossConfig,
     ModalityConfig,
-    ModelConfig,
-    RouterConfig,
-    SparseConfig,
-    Strict,
     TrainingConfig,
 )
+from fli2moe.strict import Strict
 from fli2moe.validation import explain_validation
 from fli2moe.yaml_file import read_yaml
 

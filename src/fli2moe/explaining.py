@@ -52,6 +52,7 @@ def explain_sample(
         method,
         baseline=predictor.attribution_baseline(),
         steps=options.steps,
+        reduction=options.reduction,
         seed=seed,
     )
     probed = probe_sample(

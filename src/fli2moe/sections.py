@@ -1,4 +1,4 @@
-"""The sections of a configuration, strict and typed.
+"""The sections of a configuration but the model's, strict and typed.
 
 Every field's description is its comment, its API documentation and its help.
 """
@@ -8,8 +8,6 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     ValidationError,
@@ -19,6 +17,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
+from fli2moe.strict import Strict
+
 Attributions = Literal[
     "attention_gradient",
     "attention_rollout",
@@ -26,21 +26,6 @@ Attributions = Literal[
     "gradient_x_input",
     "random",
 ]
-
-
-class Strict(BaseModel):
-    """Base of every section: no unknown keys, no changes after construction."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_switch(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuses true and false (YAML: also yes, no, on, off) where a number would take them."""
-        takes_bool = cls.model_fields[info.field_name or ""].annotation is bool
-        if isinstance(value, bool) and not takes_bool:
-            raise PydanticCustomError("switch", "a value other than true and false")
-        return value
 
 
 class ModalityConfig(Strict):
@@ -97,84 +82,6 @@ class DataConfig(Strict):
             message = "names without dots (`column` may differ), not {name}"
             raise PydanticCustomError("name", message, {"name": repr(bad[0])})
         return value
-
-
-class RouterConfig(Strict):
-    """The router and its MLP."""
-
-    kind: Literal["learned", "uniform"] = Field(
-        "learned", description="uniform: every expert weighs the same, and nothing is learned"
-    )
-    hidden: int = Field(256, ge=1, description="hidden width")
-    layers: int = Field(2, ge=1, description="linear layers")
-    dropout: float = Field(0.5, ge=0, lt=1, description="dropout")
-    temperature: float = Field(2.0, gt=0, description="of the softmax; higher is flatter")
-    normalize: Literal["l2", "none"] = Field("l2", description="scale of the modality means")
-
-
-class SparseConfig(Strict):
-    """The feed-forward experts of `sparse_moe`, of which each token is sent to two."""
-
-    experts: int = Field(4, ge=2, description="feed-forward experts per layer")
-    capacity_factor: float | None = Field(
-        1.25,
-        gt=0,
-        description="tokens of a sample that an expert takes in training, as a multiple of an even "
-        "share; what is over passes it by; null: all",
-    )
-
-
-class ModelConfig(Strict):
-    """Sizes of the experts."""
-
-    name: Literal["fli2moe", "dense", "sparse_moe", "late_fusion", "early_fusion"] = Field(
-        "fli2moe", description="the model"
-    )
-    hidden: int = Field(256, ge=1, description="width H")
-    layers: int = Field(2, ge=1, description="transformer layers per expert")
-    heads: int = Field(
-        4, ge=1, description="attention heads; must divide hidden", validate_default=True
-    )
-    feed_forward: int = Field(2, ge=1, description="feed-forward width as a multiple of hidden")
-    dropout: float = Field(0.5, ge=0, lt=1, description="dropout inside the experts")
-    attention_dropout: float = Field(0.5, ge=0, lt=1, description="dropout on attention weights")
-    input_dropout: float = Field(0.0, ge=0, lt=1, description="dropout on projected tokens")
-    final_norm: bool = Field(False, description="a layer norm after the last layer")
-    pooling: Literal["mean", "attention"] = Field(
-        "mean", description="how an expert's tokens become one vector per modality"
-    )
-    positions: Literal["sinusoidal", "learned", "none"] = Field(
-        "sinusoidal", description="position encoding, counted per modality"
-    )
-    max_positions: int = Field(512, ge=1, description="longest sequence of learned positions")
-    standardise: bool = Field(True, description="standardise features with training statistics")
-    experts: Literal["all"] | tuple[str, ...] = Field(
-        "all", description="experts of the mixture: all, or some of their names"
-    )
-    isolated: bool = Field(False, description="a unique expert sees its own modality only")
-    router: RouterConfig = Field(default_factory=RouterConfig, description="the router")
-    sparse: SparseConfig = Field(default_factory=SparseConfig, description="of sparse_moe")
-
-    @field_validator("heads")
-    @classmethod
-    def _heads_divide(cls, heads: int, info: ValidationInfo) -> int:
-        hidden = info.data.get("hidden", heads)
-        if hidden % heads:
-            message = "a divisor of model.hidden ({hidden})"
-            raise PydanticCustomError("divisor", message, {"hidden": hidden})
-        return heads
-
-    @field_validator("experts", mode="wrap")
-    @classmethod
-    def _some(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
-        """Says in one line what both members of the union would say apart."""
-        try:
-            names = check(value)
-        except ValidationError:
-            names = ()
-        if not names or (names != "all" and len(set(names)) < len(names)):
-            raise PydanticCustomError("experts", "all, or a list of different experts' names")
-        return names
 
 
 class LossConfig(Strict):
@@ -304,6 +211,9 @@ class ExplainConfig(Strict):
     contexts: Literal["shapley", "banzhaf", "full"] = Field("shapley", description="contexts' law")
     score: Literal["auto", "logit", "centred"] = Field("auto", description="score of a target")
     steps: int = Field(32, ge=16, description="steps of integrated gradients")
+    reduction: Literal["signed_sum", "abs_mean"] = Field(
+        "signed_sum", description="of integrated gradients over a token's features"
+    )
     batch_size: int = Field(256, ge=1, description="coalitions per forward pass")
 
 

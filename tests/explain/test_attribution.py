@@ -97,10 +97,12 @@ def real(batch: TokenBatch, row: int) -> tuple[Tensor, ...]:
     return tuple(t.features[row : row + 1, t.mask[row]] for t in batch.values())
 
 
+@pytest.mark.parametrize("reduction", ["signed_sum", "abs_mean"])
 @pytest.mark.parametrize("name", NAMES)
-def test_integrated_gradients_are_captum_s_sample_by_sample(name: str) -> None:
+def test_integrated_gradients_are_captum_s_sample_by_sample(name: str, reduction: str) -> None:
     model, batch = tiny_model(name).requires_grad_(False), tiny_batch()
-    found = attribute(model, batch, TARGET, "integrated_gradients", baseline=BASELINE, steps=20)
+    options = {"baseline": BASELINE, "steps": 20, "reduction": reduction}
+    found = attribute(model, batch, TARGET, "integrated_gradients", **options)
     for row in range(2):
         inputs = real(batch, row)
         baselines = tuple(BASELINE[m].expand_as(x) for m, x in zip(WIDTHS, inputs, strict=True))
@@ -115,7 +117,9 @@ def test_integrated_gradients_are_captum_s_sample_by_sample(name: str) -> None:
             torch.testing.assert_close(found.convergence_delta[head][row], delta[0])
             for m, value in zip(WIDTHS, values, strict=True):
                 ours = found.scores[head][m][row, : value.shape[1]]
-                torch.testing.assert_close(ours, value[0].sum(-1), rtol=0, atol=1e-10)
+                signed, size = value[0].sum(-1), value[0].abs().mean(-1)
+                expected = signed if reduction == "signed_sum" else size
+                torch.testing.assert_close(ours, expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", SMOOTH)
@@ -295,6 +299,7 @@ def test_a_model_without_maps_says_what_to_use_instead(method: str) -> None:
         ({"method": "atention_gradient"}, "did you mean 'attention_gradient'"),
         ({"target": TARGET[:1]}, r"shape \(1, 3\); expected \(2, 3\) weights"),
         ({"steps": 15}, "15; expected 16 or more"),
+        ({"reduction": "abs_maen"}, "did you mean 'abs_mean'"),
         ({"baseline": {"text": BASELINE["text"]}}, "baseline: shapes"),
         ({"tokens": tiny_batch(widths=THREE)}, "modalities"),
     ],

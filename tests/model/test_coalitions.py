@@ -61,7 +61,7 @@ def test_every_coalition_is_chosen_once_and_in_its_order(seed: int, at_once: int
     mask = torch.rand(10, generator=generator) < 0.8
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(coalitions, "AT_ONCE", at_once)
-        groups = list(choose(kept, mask, torch.arange(10) // 4, drop=True))
+        groups = list(choose(kept, mask, torch.arange(10) // 4, drop=True, device=mask.device))
     assert sorted(torch.cat([g.rows for g in groups]).tolist()) == list(range(7))
     for group in groups:
         for row, index, there, owner in zip(

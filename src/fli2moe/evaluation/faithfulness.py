@@ -62,6 +62,8 @@ def faithfulness(
                     weights,
                     method,
                     baseline=predictor.attribution_baseline(),
+                    steps=predictor.config.explain.steps,
+                    reduction=predictor.config.explain.reduction,
                     seed=seed + i,  # else `random` would rank every sample's tokens alike
                 ).scores[predictor.model.heads[0]]
                 ranking = player_sums(players, scores)

@@ -46,6 +46,7 @@ class _Request:
     baseline: Mapping[str, Tensor]  # {modality: (D,)}
     steps: int
     seed: int
+    reduction: str
 
 
 def attribute(
@@ -57,6 +58,7 @@ def attribute(
     baseline: Mapping[str, Tensor] | None = None,
     steps: int = 32,
     seed: int = 0,
+    reduction: str = "signed_sum",
 ) -> Attribution:
     """Attributes each head's target logit to the tokens.
 
@@ -70,10 +72,13 @@ def attribute(
             zero vectors by default.
         steps: of integrated gradients, 16 or more.
         seed: of `random`.
+        reduction: of integrated gradients, from a token's D features to one number; one of
+            `REDUCTIONS`.
 
     Raises:
-        InputError: for a method that is unknown or that the model cannot serve, a target of another
-            shape, too few steps, or tokens or a baseline that do not fit the model.
+        InputError: for a method or reduction that is unknown or that the model cannot serve, a
+            target of another shape, too few steps, or tokens or a baseline that do not fit the
+            model.
     """
     if method not in METHODS:
         raise unknown_name("attribution", "method", method, METHODS)
@@ -84,6 +89,8 @@ def attribute(
     shape = (tokens.batch_size, model.classes)
     if target.shape != shape:
         raise InputError("attribution target", f"shape {tuple(target.shape)}", f"{shape} weights")
+    if reduction not in REDUCTIONS:
+        raise unknown_name("attribution", "reduction", reduction, REDUCTIONS)
     if steps < 16:
         raise InputError("attribution steps", str(steps), "16 or more")
     check_batch(tokens, model.widths)
@@ -93,7 +100,7 @@ def attribute(
     check_baseline(baseline, model.widths)
     features = tokens[model.modalities[0]].features
     baseline = {m: x.to(tokens[m].features) for m, x in baseline.items()}
-    request = _Request(model, tokens, target.to(features), baseline, steps, seed)
+    request = _Request(model, tokens, target.to(features), baseline, steps, seed, reduction)
     with undisturbed(model), torch.enable_grad():
         result = METHODS[method](request)
     content = {head: content_of(model, tokens, head) for head in result.scores}
@@ -168,7 +175,11 @@ def gradient_x_input(request: _Request) -> Attribution:
 
 
 def integrated_gradients(request: _Request) -> Attribution:
-    """Integrated gradients (Sundararajan et al. 2017) by Captum, signed sum over features."""
+    """Integrated gradients (Sundararajan et al. 2017) by Captum.
+
+    Over features the signed sum, which is complete, or the mean of absolute values, for parity with
+    the reference code. The convergence delta is that of the signed sum in both cases.
+    """
     from captum.attr import IntegratedGradients
 
     model, tokens = request.model, request.tokens
@@ -188,7 +199,8 @@ def integrated_gradients(request: _Request) -> Attribution:
         values, delta = IntegratedGradients(forward).attribute(
             inputs, baselines, n_steps=request.steps, return_convergence_delta=True
         )
-        scores[head] = {m: v.sum(-1) for m, v in zip(model.modalities, values, strict=True)}
+        reduce = REDUCTIONS[request.reduction]
+        scores[head] = {m: reduce(v) for m, v in zip(model.modalities, values, strict=True)}
         deltas[head] = delta
         differences[head] = sum(v.sum((1, 2)) for v in values) - delta
     return Attribution(scores, deltas, differences)
@@ -210,6 +222,10 @@ def random(request: _Request) -> Attribution:
     )
 
 
+REDUCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "signed_sum": lambda values: values.sum(-1),
+    "abs_mean": lambda values: values.abs().mean(-1),
+}
 METHODS: dict[str, Callable[[_Request], Attribution]] = {
     "attention_gradient": attention_gradient,
     "attention_rollout": attention_rollout,

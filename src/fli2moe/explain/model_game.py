@@ -56,8 +56,8 @@ def model_game(
     check_batch(tokens, model.widths)
     if baseline is not None:
         check_baseline(baseline, model.widths)
-    tokens = tokens.to(model.device)
-    owner = {m: x.to(model.device) for m, x in _owners(tokens, players).items()}
+    masks = {m: mask.cpu() for m, mask in masks_of(tokens).items()}
+    owner, tokens = _owners(tokens, players), tokens.to(model.device)
     with undisturbed(model), torch.no_grad():
         present = model.project(tokens)  # the projection is linear per token: done once
         absent = None
@@ -66,11 +66,10 @@ def model_game(
                 m: model.projections[m](baseline[m].to(tokens[m].features))[None, None]
                 for m in model.modalities
             }
-    states = TwoStates(present, absent, masks_of(tokens))
+    states = TwoStates(present, absent, masks)
 
     def evaluate(coalitions: Tensor) -> Tensor:  # (N, P) -> (N, heads)
         rows = torch.cat([coalitions, torch.ones(len(coalitions), 1, dtype=torch.bool)], dim=1)
-        rows = rows.to(model.device)
         with undisturbed(model), torch.no_grad():
             output = model.under(states, {m: rows[:, owner[m]] for m in model.modalities})
         logits = output.head_logits if len(model.heads) > 1 else output.logits[:, None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,9 @@ from torch.nn import functional as F
 
 from fli2moe.model.dropout import RandomMask, random_mask
 from fli2moe.model.dropout import dropout as drop
+
+IN_CACHE = 2**18
+"""Numbers in the maps that a CPU computes at once: some of its second-level cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,23 +109,29 @@ class _Attention(torch.autograd.Function):
         batch, tokens, _, heads, width = flat.shape
         ctx.full = flat.device.type == "cpu" and bool(keys.all())
         absent = torch.zeros(keys.shape, dtype=flat.dtype, device=flat.device)
-        absent.masked_fill_(~keys, torch.finfo(flat.dtype).min)
-        maps = flat.new_empty(batch, heads, tokens, tokens)
-        out = flat.new_empty(batch, heads, tokens, width)
-        scale, zero, scores = 1 / math.sqrt(width), flat.new_zeros(()), None
-        mask = random_mask(maps.shape, dropout) if dropout else RandomMask(maps, 1.0)
+        absent = absent.masked_fill_(~keys, torch.finfo(flat.dtype).min)[:, None, None]
+        size, kept = _at_once(flat), ctx.needs_input_grad[0]
+        # Maps are kept for the way back, or else forgotten sequence by sequence.
+        maps = flat.new_empty(batch if kept else size, heads, tokens, tokens)
         used = torch.empty_like(maps) if dropout else maps
-        inputs = (*flat.permute(2, 0, 3, 1, 4), absent[:, None, None].expand_as(maps), mask.values)
-        for query, key, value, hidden, kept, attention, drawn, mixed in _blocks(
-            *inputs, maps, used, out
-        ):
-            scores = _times(query, key.mT, scale, zero, out=scores)
-            torch.softmax(scores if ctx.full else scores.add_(hidden), -1, out=attention)
+        mask = random_mask((batch, *maps.shape[1:]), dropout) if dropout else RandomMask(maps, 1.0)
+        out = flat.new_empty(batch, heads, tokens, width)
+        inputs, scale, zero = flat.permute(2, 0, 3, 1, 4), 1 / math.sqrt(width), flat.new_zeros(())
+        for start in range(0, batch, size):
+            rows = slice(start, start + size)
+            query, key, value = (x[rows].flatten(0, 1) for x in inputs)
+            own = rows if kept else slice(len(out[rows]))
+            attention, drawn = (x[own].flatten(0, 1) for x in (maps, used))
+            scores = _times(query, key.mT, scale, zero, out=drawn)
+            if not ctx.full:
+                scores.view(-1, heads, tokens, tokens).add_(absent[rows])
+            torch.softmax(scores, -1, out=attention)
             if dropout:
-                torch.mul(scores.copy_(kept), attention, out=drawn)
-            _times(drawn, value, mask.scale, zero, out=mixed)
+                drawn.copy_(mask.values[rows].flatten(0, 1)).mul_(attention)
+            _times(drawn, value, mask.scale, zero, out=out[rows].flatten(0, 1))
         ctx.relevance, ctx.last, ctx.scale = relevance, last, mask.scale
-        ctx.save_for_backward(flat, keys, maps, used, out)
+        if kept:
+            ctx.save_for_backward(flat, keys, maps, used, out)
         out = out.transpose(1, 2)  # (N, T, heads, d)
         return out if ctx.full else out * keys.any(-1)[:, None, None, None]
 
@@ -135,16 +143,19 @@ class _Attention(torch.autograd.Function):
         gradient = gradient.transpose(1, 2)
         scale, zero, inner = 1 / math.sqrt(out.shape[-1]), flat.new_zeros(()), None
         sums = (gradient * out).sum(-1, keepdim=True)  # (N, heads, T, 1)
-        result = _empty_like(flat.permute(2, 0, 3, 1, 4))
-        found = sums if ctx.relevance is None else ctx.relevance[:, None]
-        inputs = (*flat.permute(2, 0, 3, 1, 4), gradient, sums, maps, used)
-        for query, key, value, to, total, attention, drawn, traced, *into in _blocks(
-            *inputs, found, *result
-        ):
-            inner = _times(to, value.mT, ctx.scale, zero, out=inner).mul_(drawn)  # A * dA
+        result, size = flat.new_empty(3, *out.shape), _at_once(flat)
+        inputs = (*flat.permute(2, 0, 3, 1, 4), gradient, sums, maps, used, *result)
+        for start in range(0, len(flat), size):
+            rows = slice(start, start + size)
+            query, key, value, to, total, attention, drawn, *into = (
+                x[rows].flatten(0, 1) for x in inputs
+            )
+            if inner is None or len(inner) != len(to):
+                inner = torch.empty_like(attention)
+            _times(to, value.mT, ctx.scale, zero, out=inner).mul_(drawn)  # A * dA
             if ctx.relevance is not None:  # A * relu(dA), as A >= 0
-                shares = inner.relu().view(-1, flat.shape[3], *inner.shape[1:])
-                torch.mean(shares, 1, out=traced)
+                shares = inner.relu().view(-1, out.shape[1], *inner.shape[1:])
+                torch.mean(shares, 1, out=ctx.relevance[rows])
             if not ctx.last:
                 inner.addcmul_(attention, total, value=-1)
                 _times(inner, key, scale, zero, out=into[0])
@@ -153,23 +164,12 @@ class _Attention(torch.autograd.Function):
         return None if ctx.last else result.permute(1, 3, 0, 2, 4), None, None, None, None
 
 
-def _empty_like(parts: Tensor) -> Tensor:
-    """Returns (3, N, heads, T, d) to write to; on a CPU laid out as `parts` is."""
-    if parts.device.type == "cpu":
-        return torch.empty_like(parts, memory_format=torch.preserve_format)
-    return parts.new_empty(parts.shape)
+def _at_once(flat: Tensor) -> int:
+    """How many of N sequences are computed at once: what a CPU's cache holds, or all elsewhere."""
+    batch, tokens, _, heads, _ = flat.shape
+    return max(1, IN_CACHE // (heads * tokens**2)) if flat.device.type == "cpu" else max(1, batch)
 
 
-def _blocks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Divides tensors (N, heads, ...) into what is computed at once, each (n * heads, ...).
-
-    One sequence at a time on a CPU; all elsewhere.
-    """
-    if tensors[0].device.type == "cpu":
-        return zip(*(x.unbind() for x in tensors), strict=True)
-    return iter((tuple(x.flatten(0, 1) for x in tensors),))
-
-
-def _times(x: Tensor, y: Tensor, scale: float, zero: Tensor, out: Tensor | None = None) -> Tensor:
-    """Returns scale * x @ y of two batches of matrices, in the memory of `out` if given."""
+def _times(x: Tensor, y: Tensor, scale: float, zero: Tensor, out: Tensor) -> Tensor:
+    """Returns scale * x @ y of two batches of matrices, in the memory of `out`."""
     return torch.baddbmm(zero, x, y, beta=0, alpha=scale, out=out)

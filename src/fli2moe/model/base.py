@@ -205,7 +205,7 @@ class FusionModel(nn.Module, ABC):
 
         Args:
             states: what its tokens are, there and hidden.
-            kept: {modality: (N, T)} bool: the tokens that each coalition shows.
+            kept: {modality: (N, T)} bool, on the CPU: the tokens that each coalition shows.
         """
         view = states.view(kept)
         return self.fuse(view.projected, view.masks)

@@ -26,7 +26,8 @@ class TwoStates:
     Attributes:
         present: {modality: (1, T, H)} projected.
         absent: {modality: (1, 1, H)} what a hidden token is, or None where it is dropped.
-        masks: {modality: (1, T)} bool: real tokens.
+        masks: {modality: (1, T)} bool: real tokens; like coalitions on the CPU, wherever the model
+            is: what is computed must not wait for a device to say how many tokens there are.
     """
 
     present: Mapping[str, Tensor]
@@ -35,14 +36,21 @@ class TwoStates:
 
     def view(self, kept: Mapping[str, Tensor]) -> View:
         """Returns the N coalitions {modality: (N, T) bool} as a batch, every token written out."""
+        size, device = len(next(iter(kept.values()))), self.device
         if self.absent is None:
-            visible = {m: mask & kept[m] for m, mask in self.masks.items()}
-            size = len(next(iter(kept.values())))
+            visible = {m: (mask & kept[m]).to(device) for m, mask in self.masks.items()}
             return View({m: x.expand(size, -1, -1) for m, x in self.present.items()}, visible)
         tokens = {
-            m: torch.where(kept[m][..., None], x, self.absent[m]) for m, x in self.present.items()
+            m: torch.where(kept[m].to(device)[..., None], x, self.absent[m])
+            for m, x in self.present.items()
         }
-        return View(tokens, {m: mask.expand(len(kept[m]), -1) for m, mask in self.masks.items()})
+        masks = {m: mask.to(device).expand(size, -1) for m, mask in self.masks.items()}
+        return View(tokens, masks)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tokens are."""
+        return next(iter(self.present.values())).device
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +58,7 @@ class Chosen:
     """Some coalitions as sequences of tokens.
 
     Attributes:
-        rows: (n,) which coalitions these are.
+        rows: (n,) which coalitions these are, on the CPU.
         index: (n, T') the tokens of each: number t where it is there, T + t where it is hidden.
         one: their masks and owners.
     """
@@ -65,7 +73,9 @@ class Chosen:
         return (chosen.view(len(tokens), *self.index.shape, -1),)
 
 
-def choose(kept: Tensor, mask: Tensor, owner: Tensor, *, drop: bool) -> Iterator[Chosen]:
+def choose(
+    kept: Tensor, mask: Tensor, owner: Tensor, *, drop: bool, device: torch.device
+) -> Iterator[Chosen]:
     """Yields the coalitions in groups that are computed at once.
 
     Args:
@@ -73,25 +83,26 @@ def choose(kept: Tensor, mask: Tensor, owner: Tensor, *, drop: bool) -> Iterator
         mask: (T,) bool: real tokens.
         owner: (T,) the modality of each token.
         drop: leave hidden tokens out; groups are then of coalitions of about the same size.
+        device: where they are computed; what is given is on the CPU.
     """
     if not drop:
-        place = torch.arange(len(mask), device=mask.device)
-        for rows in _groups(torch.arange(len(kept), device=mask.device), len(mask)):
+        place = torch.arange(len(mask))
+        for rows in _groups(torch.arange(len(kept)), len(mask), device):
             index = torch.where(kept[rows], place, place + len(mask))
-            yield Chosen(rows, index, Pass(mask.expand(len(rows), -1), owner))
+            there = mask.expand(len(rows), -1)
+            yield Chosen(rows, index.to(device), Pass(there.to(device), owner.to(device)))
         return
     shown = kept & mask
     counts = shown.sum(1)
-    for rows in _groups(counts.argsort(), int(counts.max().clamp_min(1))):
+    for rows in _groups(counts.argsort(), int(counts.max().clamp_min(1)), device):
         longest = int(counts[rows].max().clamp_min(1))
         # Stable: the shown tokens come first, in their order.
-        order = (
-            shown[rows].to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :longest]
-        )
-        there = torch.arange(longest, device=mask.device) < counts[rows, None]
-        yield Chosen(rows, order, Pass(there, owner[order]))
+        order = shown[rows].to(torch.uint8).argsort(dim=1, descending=True, stable=True)
+        order = order[:, :longest]
+        there = torch.arange(longest) < counts[rows, None]
+        yield Chosen(rows, order.to(device), Pass(there.to(device), owner[order].to(device)))
 
 
-def _groups(rows: Tensor, tokens: int) -> Sequence[Tensor]:
-    size = max(1, AT_ONCE // tokens) if rows.device.type == "cpu" else max(1, len(rows))
+def _groups(rows: Tensor, tokens: int, device: torch.device) -> Sequence[Tensor]:
+    size = max(1, AT_ONCE // max(1, tokens)) if device.type == "cpu" else max(1, len(rows))
     return torch.split(rows, size)

@@ -80,7 +80,7 @@ class FusionTransformer(FusionModel):
             views: of at most as many rows as the first.
             trace: what to return of each attention: `map` or `relevance` (see `attend`).
         """
-        owner = self._owner(views[0].masks)
+        owner = self._owner(views[0].masks, self.device)
         passes = [Pass(torch.cat([v.masks[m] for m in self.modalities], 1), owner) for v in views]
         if len(views) == 1:
             placed = [self._place(m, views[0].projected[m]) for m in self.modalities]
@@ -94,9 +94,9 @@ class FusionTransformer(FusionModel):
 
         Args:
             states: what its tokens are, there and hidden.
-            kept: {modality: (N, T)} bool: the tokens that each coalition shows.
+            kept: {modality: (N, T)} bool, on the CPU: the tokens that each coalition shows.
         """
-        owner = self._owner(states.masks)
+        owner = self._owner(states.masks, torch.device("cpu"))
         mask = torch.cat([states.masks[m] for m in self.modalities], dim=1)[0]
         shown = torch.cat([kept[m] for m in self.modalities], dim=1)
         drop = states.absent is None
@@ -105,19 +105,19 @@ class FusionTransformer(FusionModel):
             for state in (states.present, states.absent or {})
             for m, x in ((m, state[m]) for m in self.modalities if state)
         ]
-        latents, rows = [], []
-        for chosen in choose(shown, mask, owner, drop=drop):
-            read = run_experts(self.bank, torch.cat(placed), [chosen.one], chosen.assemble)[0]
+        tokens, latents, rows = torch.cat(placed), [], []
+        for chosen in choose(shown, mask, owner, drop=drop, device=states.device):
+            read = run_experts(self.bank, tokens, [chosen.one], chosen.assemble)[0]
             latents.append(read.latents)
             rows.append(chosen.rows)
-        order = torch.cat(rows).argsort()
+        order = torch.cat(rows).argsort().to(states.device)
         return self.weigh(states.view(kept), torch.cat(latents, dim=1)[:, order])
 
-    def _owner(self, masks: Mapping[str, Tensor]) -> Tensor:
+    def _owner(self, masks: Mapping[str, Tensor], device: torch.device) -> Tensor:
         """(T,) the number of the modality of each token of the sequence."""
         lengths = [masks[m].shape[1] for m in self.modalities]
-        number = torch.arange(len(lengths), device=self.device)
-        repeats = torch.tensor(lengths, device=self.device)
+        number = torch.arange(len(lengths), device=device)
+        repeats = torch.tensor(lengths, device=device)
         return number.repeat_interleave(repeats, output_size=sum(lengths))  # asks no GPU
 
     @property

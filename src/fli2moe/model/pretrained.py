@@ -28,8 +28,8 @@ from fli2moe.model.selftest import (
     selftest_tolerance,
 )
 from fli2moe.model_card import README, ModelCard, write_card
-from fli2moe.sections import Strict
 from fli2moe.stored import AGAIN, read_format, read_tensors
+from fli2moe.strict import Strict
 from fli2moe.validation import explain_validation
 
 FORMAT = "fli2moe/model/1"
