@@ -3,8 +3,8 @@
     python benchmarks/precision.py --seeds 3
 
 Each run is trained once and kept under `runs/precision`; a second call goes on where the first
-stopped. The best epoch's validation score (macro F1 of `shapes`, accuracy of ENRICO) and the
-training seconds of every run go to `benchmarks/results/precision.json`.
+stopped. The best epoch's validation score of every run (macro F1 of `shapes`, accuracy of ENRICO)
+goes to `benchmarks/results/precision.json`. For speed see `layer.py`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def config_of(data: str, seed: int, precision: str, runs: Path) -> Config:
 
 
 def measure(config: Config, folder: Path) -> dict[str, float]:
-    """Trains unless the folder holds the model; returns the best epoch's score and the seconds."""
+    """Trains unless the folder holds the model; returns the best epoch's figures."""
     if not (folder / "training.json").exists():
         train_run(config, folder, overwrite=True)
     done = read_json(folder / "training.json")
@@ -74,7 +74,6 @@ def measure(config: Config, folder: Path) -> dict[str, float]:
         "val_score": best["val_score"],
         "val_loss": best["val_loss"],
         "epochs": len(done["history"]),
-        "seconds": done["seconds"]["train"],
     }
 
 
