@@ -24,7 +24,7 @@ def split(predictor: Predictor, dataset: Dataset, tiny_run: Path) -> TestSplit:
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What `attribute` was asked with, by the evaluation and by explanations alike."""
-    from fli2moe import predictor as explaining
+    from fli2moe import explaining
     from fli2moe.evaluation import faithfulness as measuring
 
     asked: list[dict[str, Any]] = []
