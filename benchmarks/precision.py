@@ -59,7 +59,7 @@ def config_of(data: str, seed: int, precision: str, runs: Path) -> Config:
         manifest = write_shapes(runs / "data", sizes=DEMO_SIZES, seed=0)
         config = demo_config(manifest, seed)
     else:
-        config = Config.from_yaml(ROOT / "configs" / f"{data}.yaml", {"seed": seed})
+        config = Config.from_yaml(ROOT / "configs" / f"{data}.yaml", overrides={"seed": seed})
     training = config.training.model_copy(update={"precision": precision})
     return config.model_copy(update={"training": training})
 
