@@ -151,7 +151,6 @@ class ExpertBank(Bank):
         sees: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__(sees or [range(modalities)] * experts, modalities, heads, width)
-        self.experts = experts
         self.layers = nn.ModuleList(
             ExpertLayer(experts, width, heads, feed_forward, dropout, attention_dropout)
             for _ in range(layers)
