@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from tiny import tiny_batch, tiny_model
@@ -126,6 +128,19 @@ def test_the_maps_that_are_handed_out_are_the_ones_that_are_used(bank: ExpertBan
     assert sum(len(attention) for attention in maps) == 3 * 2  # experts x layers
     gradients = torch.autograd.grad(output.latents.square().sum(), maps)
     assert all(bool(gradient.flatten(2).any(-1).all()) for gradient in gradients)
+
+
+def test_threads_may_share_a_model() -> None:
+    """Experts run one by one have their weights put into the bank, one thread at a time."""
+    model = tiny_model(positions="sinusoidal")
+    batches = [tiny_batch([{"text": n, "image": 40}] * 2, seed=n) for n in (1, 30, 2, 40)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passes, "ALONE", 2 * 60 * 8)  # the longer two one by one
+        expected = [model(b).logits.detach() for b in batches]
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda n: model(batches[n % 4]).logits.detach(), range(80)))
+    for n, logits in enumerate(found):
+        assert torch.equal(logits, expected[n % 4])
 
 
 def test_parameters_are_counted() -> None:

@@ -5,6 +5,7 @@ Why that is fast, and changes nothing, stands in `docs/execution.md`.
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -127,33 +128,48 @@ def run_experts(
         trace: what to return of each attention, as that of `attend`.
     """
     numbers = sum(one.mask.numel() for one in passes) * tokens.shape[-1]
-    if tokens.device.type == "cpu" and numbers >= ALONE and len(bank.sees) > 1:
-        parts = {name: torch.split(x, 1) for name, x in bank.state_dict(keep_vars=True).items()}
-        parts["sees"] = torch.split(bank.sees, 1)
-        done = [
-            functional_call(
-                bank,
-                {name: part[e] for name, part in parts.items()},
-                (tokens, passes, assemble),
-                {"trace": trace},
-            )
-            for e in range(len(bank.sees))
-        ]
-        return [
-            BankOutput(
-                torch.cat([run[p].latents for run in done]),
-                tuple(group for run in done for group in run[p].traces),
-            )
-            for p in range(len(passes))
-        ]
-    if len(passes) == 1 or len(bank.sees) == 1:
-        alone: list[BankOutput] = bank(tokens, passes, assemble, trace=trace)
-        return alone
+    with _SWAPPING:
+        if tokens.device.type == "cpu" and numbers >= ALONE and len(bank.sees) > 1:
+            return _one_by_one(bank, tokens, passes, assemble, trace)
+        if len(passes) > 1 and len(bank.sees) > 1:
+            return _folded(bank, tokens, passes, assemble, trace)
+        as_asked: list[BankOutput] = bank(tokens, passes, assemble, trace=trace)
+        return as_asked
+
+
+_SWAPPING = threading.RLock()
+"""`functional_call` puts an expert's weights into the bank: no other thread may run it then."""
+
+
+def _one_by_one(
+    bank: Bank, tokens: Tensor, passes: Sequence[Pass], assemble: Assemble, trace: str
+) -> list[BankOutput]:
+    """The bank with the weights of one expert after the other."""
+    parts = {name: torch.split(x, 1) for name, x in bank.state_dict(keep_vars=True).items()}
+    parts["sees"] = torch.split(bank.sees, 1)
+    experts = ({name: part[e] for name, part in parts.items()} for e in range(len(bank.sees)))
+    arguments = (tokens, passes, assemble)
+    done = [functional_call(bank, weights, arguments, {"trace": trace}) for weights in experts]
+    return [
+        BankOutput(
+            torch.cat([run[p].latents for run in done]),
+            tuple(group for run in done for group in run[p].traces),
+        )
+        for p in range(len(passes))
+    ]
+
+
+def _folded(
+    bank: Bank, tokens: Tensor, passes: Sequence[Pass], assemble: Assemble, trace: str
+) -> list[BankOutput]:
+    """All passes as the rows of one."""
     rows = [len(one.mask) for one in passes]
     whole = Pass(torch.cat([one.mask for one in passes]), passes[0].owner)
-    folded: BankOutput = bank(
-        tokens, [whole], lambda x: (torch.cat(list(assemble(x)), dim=1),), trace=trace
-    )[0]
+
+    def together(x: Tensor) -> Sequence[Tensor]:
+        return (torch.cat(list(assemble(x)), dim=1),)
+
+    folded: BankOutput = bank(tokens, [whole], together, trace=trace)[0]
     latents = torch.split(folded.latents, rows, dim=1)
     traces = [tuple(torch.split(x, rows, dim=1) for x in group) for group in folded.traces]
     return [
