@@ -97,8 +97,8 @@ def written_out(
 class _Attention(torch.autograd.Function):
     """Attention whose map is dropped from, or whose derivative at the map is wanted.
 
-    On a CPU the sequences go through one by one: what stands between the products then stays in the
-    cache. With A the map, D = A * mask what is used of it and g the gradient of the output O:
+    On a CPU a few sequences go through at a time: what stands between the products then stays in
+    the cache. With A the map, D = A * mask what is used of it and g the gradient of the output O:
     dA = mask * g V', dV = D' g, d(scores) = A * dA - A * rowsum(g * O), as the rows of A sum to 1.
     """
 
@@ -111,7 +111,7 @@ class _Attention(torch.autograd.Function):
         absent = torch.zeros(keys.shape, dtype=flat.dtype, device=flat.device)
         absent = absent.masked_fill_(~keys, torch.finfo(flat.dtype).min)[:, None, None]
         size, kept = _at_once(flat), ctx.needs_input_grad[0]
-        # Maps are kept for the way back, or else forgotten sequence by sequence.
+        # Maps are kept for the way back, or else overwritten by the next sequences'.
         maps = flat.new_empty(batch if kept else size, heads, tokens, tokens)
         used = torch.empty_like(maps) if dropout else maps
         mask = random_mask((batch, *maps.shape[1:]), dropout) if dropout else RandomMask(maps, 1.0)

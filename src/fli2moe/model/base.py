@@ -164,7 +164,7 @@ class FusionModel(nn.Module, ABC):
         attention: bool = False,
     ) -> MoEOutput:
         """Runs experts and router on projected tokens {(B, T, H)} with masks {(B, T)}."""
-        view = View({m: projected[m] for m in self.modalities}, masks)
+        view = View(projected, masks)
         bank = self.read([view], trace="map" if attention else "")[0]
         return self.weigh(view, bank.latents, joined(bank.traces), bank.routing or None)
 
