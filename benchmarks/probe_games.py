@@ -34,10 +34,11 @@ class Planted:
 
     @property
     def n_players(self) -> int:
+        """Players of both modalities."""
         return self.text + self.image
 
     def __call__(self, coalitions: Tensor) -> Tensor:
-        """bool (N, P) -> (N,)."""
+        """Values (N,) of coalitions bool (N, P)."""
         z = coalitions.numpy()
         chi = np.where(z, 1.0, -1.0)
         value = z @ self.main
@@ -48,6 +49,7 @@ class Planted:
         return torch.from_numpy(value)
 
     def game(self) -> TokenGame:
+        """The game, text players first."""
         return TokenGame.from_callable(
             self, {"text": self.text, "image": self.image}, batch_size=2048
         )
