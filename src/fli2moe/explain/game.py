@@ -7,6 +7,7 @@ curves, interactions and redundancy gaps see nothing but the game.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,6 +91,38 @@ class TokenGame:
             for i in range(count)
         )
         return TokenGame(f, named, head_names, batch_size=batch_size, progress=progress)
+
+    @staticmethod
+    def from_model(
+        model: Any,
+        inputs: Mapping[str, Any],
+        processor: Any,
+        *,
+        target: int | str | None = None,
+        text: str | None = None,
+        picture_size: tuple[int, int] | None = None,
+        hide: str = "embedding",
+        baseline: str | Mapping[str, Tensor] = "mean",
+        score: str = "auto",
+        batch_size: int = 64,
+        progress: Callable[[int], None] | None = None,
+    ) -> TokenGame:
+        """Makes a game of words and patches under a CLIP-like or ViLT model; see `hf_game`."""
+        from fli2moe.explain.hf_game import hf_game
+
+        return hf_game(
+            model,
+            inputs,
+            processor,
+            target=target,
+            text=text,
+            picture_size=picture_size,
+            hide=hide,
+            baseline=baseline,
+            score=score,
+            batch_size=batch_size,
+            progress=progress,
+        )
 
     def __call__(self, coalitions: Coalitions) -> NDArray[np.float64]:
         """Returns (N,) the head's scores of coalitions bool (N, P); (1,) for one of shape (P,)."""
