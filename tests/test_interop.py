@@ -25,7 +25,7 @@ def test_pair_scores_become_interaction_values(law):
     game = halves(GAME)
     scores = shapley_interactions(game, budget=64, contexts=law)
     values = to_shapiq(scores, baseline_value=7.0)
-    exact = shapiq.ExactComputer(game, n_players=6)(values.index, 2)
+    exact = shapiq.ExactComputer(as_shapiq_game(game))(values.index, 2)
     assert values.index == {"shapley": "SII", "banzhaf": "BII"}[law]
     assert (values.n_players, values.min_order, values.max_order) == (6, 2, 2)
     assert (values.estimated, values.estimation_budget) == (False, 64)
