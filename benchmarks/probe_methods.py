@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import multiprocessing
 import resource
+import signal
 import time
 import traceback
 import warnings
@@ -67,6 +69,13 @@ def not_applicable(case: Case, method: str, budget: int) -> str | None:
     if method == "KernelSHAPIQ" and budget < least:
         return f"skipped: below {least} evaluations its regression is underdetermined"
     return None
+
+
+def load_peers() -> None:
+    """Imports what the processes of the runs would else import, each by itself."""
+    for name in ("shapiq", "lightgbm"):
+        if importlib.util.find_spec(name) is not None:
+            importlib.import_module(name)
 
 
 def estimate(case: Case, method: str, budget: int, seed: int) -> Estimate:
@@ -170,9 +179,11 @@ def in_child(work: Callable[[], Any], limit: float | None = None, memory: float 
     sender.close()
     try:
         answer = receiver.recv()
+        child.join()
     except EOFError:
-        answer = f"no answer in {limit:g} s" if limit else "ended without an answer"
-    child.join()
+        child.join()
+        late = child.exitcode == -signal.SIGXCPU
+        answer = f"no answer in {limit:g} s" if late else f"ended with code {child.exitcode}"
     return answer
 
 
@@ -181,7 +192,7 @@ def _child(work: Callable[[], Any], limit: float | None, memory: float, sender: 
     resource.setrlimit(resource.RLIMIT_DATA, (size, size))
     if limit is not None:
         seconds = int(time.process_time() + limit) + 1
-        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -83,6 +83,7 @@ def _line(key: tuple[str, str, int], rows: list[Row]) -> Row:
         if values:
             spread = statistics.stdev(values) if len(values) > 1 else None
             line[name] = {"mean": statistics.fmean(values), "sd": spread}
+            line[name]["median"] = statistics.median(values)
     return line
 
 

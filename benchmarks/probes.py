@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from probe_methods import NOT_KNOWN, OURS, PEERS, in_child, measured
+from probe_methods import NOT_KNOWN, OURS, PEERS, in_child, load_peers, measured
 from probe_plan import PLAN, case_maker, units
 from probe_plot import draw
 from probe_sample import LARGEST, sample_seconds
@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "probes.json")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    load_peers()
     arguments.runs.mkdir(parents=True, exist_ok=True)
     lines = arguments.runs / "results.jsonl"
     with threadpool_limits(1):
