@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from probe_cases import Case, Estimate, Evaluate, Values, figures
 from torch import Tensor
 
+from fli2moe.errors import InputError
 from fli2moe.explain import PairScores, TokenGame, redundancy_gaps, shapley_interactions
 from fli2moe.explain.probes import METHODS
 
@@ -199,6 +200,8 @@ def _child(work: Callable[[], Any], limit: float | None, memory: float, sender: 
             answer = work()
     except MemoryError:
         answer = f"out of memory ({memory:g} GB)"
+    except InputError as error:
+        answer = f"refused: {error}"
     except Exception as error:  # a peer's failure is a result
         traceback.print_exc()
         answer = f"failed: {type(error).__name__}: {str(error)[:200]}"

@@ -55,13 +55,13 @@ PLAN: dict[str, tuple[Part, ...]] = {
         _ours((2000, 4000, 8000)),
         Part(("direct",), (50_180, 200_708, 802_820), 3),
         Part(("monte_carlo",), (25_614, 102_420), 3),
-        Part(("ProxySPEX",), (4000,), 2),
+        Part(("ProxySPEX",), (4000,), 1),
     ),
     "dense-within-260": (
         _ours((2000, 4000, 8000)),
         Part(("direct",), (50_180, 200_708, 802_820), 3),
         Part(("monte_carlo",), (25_614, 102_420), 3),
-        Part(("ProxySPEX",), (4000,), 2),
+        Part(("ProxySPEX",), (4000,), 1),
     ),
     "network-14": (
         _ours((200, 400, 800, 1600), CASES_14),

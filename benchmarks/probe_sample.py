@@ -19,7 +19,7 @@ from torch import Tensor
 from fli2moe.config import Config
 from fli2moe.data import load_dataset
 from fli2moe.explain import TokenGame
-from fli2moe.explain.pieces import probe_pairs
+from fli2moe.explain.pieces import Probed, probe_pairs
 from fli2moe.predictor import Predictor
 from fli2moe.runs import train_run
 from fli2moe.tokens import Player, TokenBatch
@@ -50,14 +50,16 @@ def sample_seconds(runs: Path, budget: int) -> dict[str, Any]:
         "evaluations": counted.rows,
         "threads": THREADS,
         "heads": list(game.head_names),
-        "pairs": {name: len(table) for name, table in found.items()},
+        "players": len(found.players),
+        "pairs": {name: len(table) for name, table in found.pairs.items()},
+        "notes": list(found.notes),
         "about": {"trained_on": SAMPLES, "epochs": EPOCHS, "precision": "fp32"},
     }
 
 
-def _probe(game: TokenGame, budget: int) -> dict[str, Any]:
+def _probe(game: TokenGame, budget: int) -> Probed:
     """What `Predictor.explain` does with the game of a sample."""
-    return dict(probe_pairs(game, budget, "shapley", 1000).pairs)
+    return probe_pairs(game, budget, "shapley", 1000)
 
 
 class _Timed:
@@ -92,7 +94,7 @@ def _predictor(folder: Path) -> Predictor:
             "data.path": str(folder / "manifest.csv"),
             "data.image_root": str(Path(whole.data.path).parent),
             "data.modalities.screenshot.pool": 1,
-            "data.modalities.screenshot.max_tokens": SIZES["screenshot"],
+            "data.modalities.text.max_tokens": SIZES["text"] + 2,  # CLS and SEP, which are dropped
             "training.epochs": EPOCHS,
         }
         train_run(Config.from_yaml(CONFIG, overrides=overrides), folder, overwrite=True)

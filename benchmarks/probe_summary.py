@@ -56,6 +56,7 @@ def summary(rows: Sequence[Row], settings: Row) -> Row:
         "settings": {**settings, "first_seed": FIRST_SEED, "notes": NOTES, "scenarios": ABOUT},
         "targets": targets(lines, ratios, rows),
         "evaluations_for_precision": {"level": LEVEL, "methods": needed, "ratios": ratios},
+        "sample": [row for row in rows if row["scenario"] == "sample"],
         "summary": lines,
     }
 

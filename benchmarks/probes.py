@@ -1,5 +1,6 @@
 """Pair probes against the pair-by-pair probe and shapiq: precision, error, evaluations and time.
 
+    pip install -e ".[bench]"                               # ProxySPEX needs lightgbm
     python benchmarks/probes.py --summarise                 # everything, then the summary
     python benchmarks/probes.py --scenario planted-40 --method sparse auto --seeds 2
     python benchmarks/probes.py --only-summarise            # of what was measured so far
@@ -91,9 +92,15 @@ def read(path: Path) -> dict[Key, dict[str, Any]]:
     return rows
 
 
+def settled(path: Path) -> set[Key]:
+    """Keys that need no run: whose last run did not fail, and was not refused."""
+    again = ("failed", "refused", "ended")
+    return {key for key, row in read(path).items() if not row["status"].startswith(again)}
+
+
 def measure(scenario: str, lines: Path, arguments: argparse.Namespace) -> None:
     """Makes the runs of a scenario that have no line yet."""
-    done = {} if arguments.again else read(lines)
+    done = set() if arguments.again else settled(lines)
     left = [
         unit
         for unit in units(scenario, arguments.method, arguments.seeds)
@@ -115,7 +122,7 @@ def measure(scenario: str, lines: Path, arguments: argparse.Namespace) -> None:
 
 def measure_sample(lines: Path, arguments: argparse.Namespace) -> None:
     """Times one real sample, on two threads."""
-    done = {} if arguments.again else read(lines)
+    done = set() if arguments.again else settled(lines)
     if ("sample", "auto", LARGEST, 0) in done or arguments.method not in (None, ["auto"]):
         return
     answer = in_child(lambda: sample_seconds(arguments.runs, LARGEST), memory=16)
