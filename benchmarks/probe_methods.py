@@ -25,7 +25,7 @@ from fli2moe.errors import InputError
 from fli2moe.explain import PairScores, TokenGame, redundancy_gaps, shapley_interactions
 from fli2moe.explain.probes import METHODS
 
-OURS = ("direct", "monte_carlo", "sparse", "quadblock", "auto")
+OURS = ("direct", "monte_carlo", "sparse", "quadblock", "kernel", "auto")
 PEERS = (
     "PermutationSamplingSII",
     "InconsistentKernelSHAPIQ",

@@ -34,8 +34,8 @@ def _ours(budgets: tuple[int, ...], seeds: int = SEEDS) -> Part:
 
 PLAN: dict[str, tuple[Part, ...]] = {
     "planted-260": (
-        Part((SPARSE, "auto"), (500, 1000, 1500, 2000, 4000, 8000), SEEDS),
-        Part((MIXED,), (1000, 2000, 4000, 8000), SEEDS),
+        Part((SPARSE, "auto"), (500, 1000, 1250, 1500, 1750, 2000, 4000, 8000), SEEDS),
+        Part((MIXED,), (1000, 1500, 2000, 4000, 8000), SEEDS),
         Part(("direct",), (50_180, 100_356, 200_708, 401_412, 802_820), SEEDS),
         Part(("monte_carlo",), (25_614, 102_420, 512_044), SEEDS),
         Part(("PermutationSamplingSII",), (4000, 50_176), SEEDS),
@@ -43,7 +43,7 @@ PLAN: dict[str, tuple[Part, ...]] = {
         Part(("ProxySPEX",), (2000, 4000), 2),
     ),
     "planted-40": (
-        _ours((125, 250, 375, 500, 1000, 2000)),
+        _ours((125, 250, 300, 375, 500, 1000, 2000)),
         Part(("direct",), (1600, 6400, 16_000, 32_000, 64_000), SEEDS),
         Part(("monte_carlo",), (886, 1768, 4414, 8824, 17_644), SEEDS),
         Part((KERNEL, "KernelSHAPIQ"), (500, 1000, 1500, 2000, 3000, 4000, 8000), SEEDS),
@@ -65,18 +65,21 @@ PLAN: dict[str, tuple[Part, ...]] = {
     ),
     "network-14": (
         _ours((200, 400, 800, 1600), CASES_14),
+        Part(("kernel",), (200, 400, 800, 1600), CASES_14),
         Part(("direct", "monte_carlo"), (200, 400, 800, 1600), CASES_14),
         Part(PEERS[:-1], (200, 400, 800, 1600), CASES_14),
         Part(("ProxySPEX",), (200, 400, 1600), CASES_14),
     ),
     "network-full": (
         _ours((500, 1000, 2000, 4000)),
+        Part(("kernel",), (500, 1000, 2000, 4000), SEEDS),
         Part(("direct", "monte_carlo"), (1000, 2000, 4000), SEEDS),
         Part((KERNEL, "KernelSHAPIQ", "PermutationSamplingSII"), (500, 1000, 2000, 4000), SEEDS),
         Part(("ProxySPEX",), (1000, 2000), 2),
     ),
     "two-tower": (
         _ours((500, 1000, 2000, 4000)),
+        Part(("kernel",), (500, 1000, 2000, 4000), SEEDS),
         Part(("direct", "monte_carlo"), (1500, 2000, 4000), SEEDS),
         Part((KERNEL, "KernelSHAPIQ", "PermutationSamplingSII"), (500, 1000, 2000, 4000), SEEDS),
         Part(("ProxySPEX",), (1000, 2000), 2),

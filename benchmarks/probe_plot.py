@@ -8,9 +8,9 @@ from typing import Any
 from probe_methods import OURS, PEERS
 from probe_plan import PLAN
 
-OURS_COLOURS = ("#E69F00", "#8C6D31", "#0072B2", "#009E73", "#000000")
+OURS_COLOURS = ("#E69F00", "#8C6D31", "#0072B2", "#009E73", "#332288", "#000000")
 PEER_COLOURS = ("#999999", "#CC79A7", "#D55E00", "#56B4E9", "#A0A000", "#7B3294")
-MARKERS = "osD^*" + "vPXp<>"
+MARKERS = "osD^h*" + "vPXp<>"
 COLUMNS = 4
 ROWS = {"nmse": "NMSE (median)", "precision": "precision@k (mean)"}
 LOWEST, HIGHEST = 1e-4, 3.0  # drawn errors

@@ -9,7 +9,7 @@ from probe_methods import PEERS
 
 Row = dict[str, Any]
 SAMPLE = ("wall_seconds", "model_seconds", "own_seconds", "players")
-LIBRARY = ("sparse", "quadblock", "auto")
+LIBRARY = ("sparse", "quadblock", "kernel", "auto")
 
 
 def targets(lines: Sequence[Row], ratios: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
