@@ -126,6 +126,8 @@ def _network(
         f"network-14, {budget} evaluations: NMSE, mean and median over cases",
         "each below the lowest of shapiq",
         over_cases(LIBRARY),
-        lambda x: all(x[i] < min(peer[i] for peer in peers.values()) for i in range(2)),
+        lambda x: all(
+            x[i] < min((peer[i] for peer in peers.values()), default=0.0) for i in range(2)
+        ),
     )
     return {**entry, "shapiq": peers}
