@@ -134,7 +134,7 @@ def test_nominal_95_percent_intervals_cover_90(name, method):
 
 
 def test_pairs_that_were_not_asked_for_have_no_row():
-    scores = shapley_interactions(halves(random_table(12, 0), 12), 100, pairs=[(7, 2), (0, 6)])
+    scores = shapley_interactions(halves(random_table(12, 0), 12), 500, pairs=[(7, 2), (0, 6)])
     assert list(zip(scores.first, scores.second, strict=True)) == [(2, 7), (0, 6)]
     assert list(scores.to_dataframe().columns) == [
         *("first", "second", "value", "standard_error", "n_contexts")

@@ -133,7 +133,7 @@ def _search(
     game = predictor.game(inputs, cause.label, tokens=tokens, players=players)
     pairs = game.cross_modal_pairs()
     budget = max(predictor.config.evaluation.budget, MONTE_CARLO.per_unit * shared_cost(pairs))
-    scores = ESTIMATORS[cause.interaction](game, budget, seed=seed)
+    scores = ESTIMATORS[cause.interaction](game, budget, "monte_carlo", seed=seed)
     return Search(
         {head: recovery(scores.for_head(head), truth) for head in predictor.model.heads},
         len(players),

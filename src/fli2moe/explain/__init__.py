@@ -8,7 +8,6 @@ from fli2moe.explain.grouping import GroupedGame, blocks, group_to_budget
 from fli2moe.explain.probes import (
     Interactions,
     InteractionShare,
-    audited_interactions,
     exact_interactions,
     interaction_share,
     pair_interactions,
@@ -29,7 +28,6 @@ __all__ = [
     "TokenGame",
     "TokenScores",
     "attribute",
-    "audited_interactions",
     "blocks",
     "exact_interactions",
     "group_to_budget",

@@ -12,14 +12,16 @@ from fli2moe.errors import InputError, unknown_name
 from fli2moe.explain.game import TokenGame
 from fli2moe.explain.players import cross_modal_pairs
 from fli2moe.explain.probes.direct import DIRECT
-from fli2moe.explain.probes.estimate import choose_method
+from fli2moe.explain.probes.exact import MOST_PLAYERS
 from fli2moe.explain.probes.monte_carlo import MONTE_CARLO
-from fli2moe.explain.probes.sampling import affordable
+from fli2moe.explain.probes.sampling import Sampler, affordable
+from fli2moe.explain.probes.screen import SCREENS, least_screening
 from fli2moe.tokens import Player
 
 Groups = tuple[tuple[int, ...], ...]
 SAMPLERS = {"monte_carlo": MONTE_CARLO, "direct": DIRECT}
 CONTEXTS = 8  # fewest contexts that a grouping by budget aims for: four antithetic pairs
+PER_PLAYER = 4  # evaluations for each player that a surrogate should rest on
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +81,9 @@ def group_to_budget(
     Args:
         game: with at least two modalities.
         budget: most new evaluations, as handed to the probe afterwards.
-        method: `monte_carlo`, `direct`, `exact` or `auto`, which stands for the method that
-            `shapley_interactions` would choose for the players at hand.
+        method: of `shapley_interactions`. A sampler should see every pair in `min_contexts`
+            contexts, a surrogate rest on `PER_PLAYER` evaluations a player, `exact` have all
+            coalitions; `auto` either of the last two.
         contexts: their law; `full` needs a single one.
         min_contexts: contexts that every pair should be seen in.
 
@@ -88,29 +91,40 @@ def group_to_budget(
         InputError: when one group per modality is still too much; says how many evaluations that
             takes.
     """
-    if method not in ("auto", "exact", *SAMPLERS):
-        raise unknown_name("group_to_budget", "method", method, ("auto", "exact", *SAMPLERS))
+    methods = ("auto", "exact", *SAMPLERS, *SCREENS)
+    if method not in methods:
+        raise unknown_name("group_to_budget", "method", method, methods)
     if len({player.modality for player in game.players}) < 2:
         remedy = "list the pairs within the modality"
         raise InputError("group_to_budget", "players of one modality", "two modalities", remedy)
     least = 1 if contexts == "full" else min_contexts
 
+    sampler = SAMPLERS.get(method, MONTE_CARLO if contexts == "full" else None)
+    masks = 0 if method == "exact" else least_screening(game, method)
+
     def fits(groups: Groups) -> bool:
-        chosen = choose_method(len(groups), budget, contexts)[0] if method == "auto" else method
-        if chosen == "exact":
-            return choose_method(len(groups), budget, "shapley")[0] == "exact"
-        pairs = cross_modal_pairs([game.players[group[0]] for group in groups])
-        return affordable(SAMPLERS[chosen], pairs, budget) >= least
+        if sampler is not None:
+            pairs = cross_modal_pairs([game.players[group[0]] for group in groups])
+            return affordable(sampler, pairs, budget) >= least
+        if (
+            method in ("auto", "exact")
+            and len(groups) <= MOST_PLAYERS
+            and 2 ** len(groups) <= budget
+        ):
+            return True
+        return bool(masks) and budget >= max(masks, PER_PLAYER * len(groups))
 
     groups = _coarsen(game.players, fits)
     if groups is None:
-        needed = _needed(method, len({player.modality for player in game.players}), least)
+        modalities = len({player.modality for player in game.players})
+        needed = _needed(sampler, masks, modalities, least)
         expected = f"at least {needed} for one group per modality"
         raise InputError("budget", f"{budget} evaluations", expected, "raise the budget")
     if len(groups) == game.n_players:
         return GroupedGame(game, "")
     grouped = game.grouped(groups)
-    return GroupedGame(grouped, _note(game, grouped, budget, least))
+    goal = "their interactions can be learnt" if sampler is None else _seen_in(least)
+    return GroupedGame(grouped, _note(game, grouped, budget, goal))
 
 
 def _coarsen(players: Sequence[Player], fits: Callable[[Groups], bool]) -> Groups | None:
@@ -150,22 +164,24 @@ def _squares(members: list[int], boxes: NDArray[np.float64], step: int) -> Group
     return tuple(tuple(group) for group in found.values())
 
 
-def _needed(method: str, modalities: int, least: int) -> int:
+def _needed(sampler: Sampler | None, masks: int, modalities: int, least: int) -> int:
+    if sampler is None:
+        every = int(2**modalities)
+        return min(every, masks or every)
     pairs = np.array([(i, j) for i in range(modalities) for j in range(i + 1, modalities)])
-    if method in ("exact", "auto"):
-        return int(2**modalities)
-    return SAMPLERS[method].cost(pairs) * least
+    return sampler.cost(pairs) * least
 
 
-def _note(fine: TokenGame, coarse: TokenGame, budget: int, least: int) -> str:
+def _seen_in(least: int) -> str:
+    contexts = f"{least} contexts" if least > 1 else "one context"
+    return f"all cross-modal pairs are seen in at least {contexts}"
+
+
+def _note(fine: TokenGame, coarse: TokenGame, budget: int, goal: str) -> str:
     parts = []
     for modality in dict.fromkeys(player.modality for player in fine.players):
         before = sum(player.modality == modality for player in fine.players)
         after = sum(player.modality == modality for player in coarse.players)
         if after < before:
             parts.append(f"{before} {modality} players into {after}")
-    contexts = f"{least} contexts" if least > 1 else "one context"
-    return (
-        f"grouped {' and '.join(parts)}, so that {budget} evaluations serve all cross-modal pairs "
-        f"in at least {contexts}"
-    )
+    return f"grouped {' and '.join(parts)}, so that with {budget} evaluations {goal}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +12,12 @@ import numpy as np
 from torch import Tensor
 
 from fli2moe.encoders import open_picture
-from fli2moe.errors import InputError
 from fli2moe.explain.attribution import Attribution
 from fli2moe.explain.explanation import TokenScores
 from fli2moe.explain.game import TokenGame
 from fli2moe.explain.grouping import group_to_budget
 from fli2moe.explain.players import cross_modal_pairs
-from fli2moe.explain.probes.audit import (
-    CONTEXTS,
-    SCREEN,
-    audited_interactions,
-    screening_budget,
-)
-from fli2moe.explain.probes.estimate import choose_method
+from fli2moe.explain.probes.estimate import pair_interactions
 from fli2moe.explain.scores import PairScores
 from fli2moe.model import MoEOutput
 from fli2moe.task import Task
@@ -117,19 +109,13 @@ def probe_pairs(game: TokenGame, budget: int, contexts: str, seed: int) -> Probe
     Raises:
         InputError: when the budget cannot even serve one group per modality.
     """
-    least = ceil(2 ** len({player.modality for player in game.players}) / SCREEN)
-    if budget < least:
-        expected = f"at least {least} for one group of players per modality"
-        raise InputError("budget", f"{budget} evaluations", expected, "raise the budget")
-    exact = choose_method(game.n_players, budget, contexts)[0] == "exact"
-    screening = budget if exact else screening_budget(budget)
-    grouped = group_to_budget(game, screening, "auto", contexts, CONTEXTS)
+    grouped = group_to_budget(game, budget, "auto", contexts)
     heads = game.head_names
     readings = {
         "sii": tuple(h for h in (heads[0], "synergy") if h in heads),
         "redundancy": tuple(h for h in (heads[0], "redundancy") if h in heads),
     }
-    found = audited_interactions(grouped.game, budget, readings, contexts, seed)
+    found = pair_interactions(grouped.game, budget, contexts=contexts, seed=seed, readings=readings)
     pairs = {"synergy": found.sii, "redundancy": found.redundancy}
     notes = (grouped.note,) if grouped.note else ()
     parts = game.players if grouped.note else ()

@@ -4,7 +4,6 @@
 chooses the coalitions, `terms` says what they mean, `estimate` holds the public functions.
 """
 
-from fli2moe.explain.probes.audit import audited_interactions
 from fli2moe.explain.probes.estimate import (
     METHODS,
     pair_interactions,
@@ -21,7 +20,6 @@ __all__ = [
     "METHODS",
     "InteractionShare",
     "Interactions",
-    "audited_interactions",
     "exact_interactions",
     "interaction_share",
     "pair_interactions",

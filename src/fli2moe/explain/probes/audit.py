@@ -1,101 +1,136 @@
-"""Screen all pairs with a part of the budget, then measure the best again in fresh contexts.
+"""Measuring a shortlist of pairs in fresh contexts, until the budget ends or a race is settled.
 
-The best of thousands of noisy values is partly luck. Measured again in contexts that had no part in
-choosing it, its value is unbiased, and with few pairs each evaluation goes further.
+The best of thousands of screened values is partly luck. Measured again in contexts that had no
+part in choosing it, a pair's value is unbiased; a surrogate takes out most of the noise
+(`measured.average`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fli2moe.explain.game import TokenGame
-from fli2moe.explain.probes.estimate import choose_method, pair_interactions
-from fli2moe.explain.scores import Interactions, PairScores
+from fli2moe.explain.probes.laws import draw_contexts
+from fli2moe.explain.probes.measured import Draw, Known, Measured, average, terms_of
+from fli2moe.explain.probes.monte_carlo import corners_in, shared_cost
+from fli2moe.explain.probes.race import Race, Standing, standing
+from fli2moe.explain.probes.terms import Corners, Values
 
-CONTEXTS = 4  # fewest contexts that the screening aims for
-SCREEN = 0.5  # share of the budget that screens
-KEPT = 6  # pairs kept for each reading
+CONTEXTS = 6  # fewest contexts worth measuring: three antithetic units
+ROUND = 6  # contexts of one round of a race
 
 
-def audited_interactions(
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """What a shortlist turned out to be.
+
+    Attributes:
+        measured: means and errors of every pair.
+        fit: (H,) share of the variance of the contexts' values that the surrogate explains, which
+            is held out: they had no part in it; NaN without a surrogate.
+        standing: of the pairs still in the race when it ended; None without a race.
+        racing: (m',) their rows.
+        rounds: of the race.
+    """
+
+    measured: Measured
+    fit: Values
+    standing: Standing | None
+    racing: NDArray[np.int64]
+    rounds: int
+
+    def ranks(self, top: int) -> tuple[Values, Values]:
+        """Returns (m,) the best and the worst rank, among the audited pairs, that is left open.
+
+        A pair that left the race is below `top` others; more is not known of it.
+        """
+        m = len(self.measured.n_contexts)
+        best, worst = np.full(m, float(top + 1)), np.full(m, float(m))
+        if self.standing is None:
+            return np.ones(m), worst
+        best[self.racing] = self.standing.rank_from
+        worst[self.racing] = self.standing.rank_to
+        return best, worst
+
+    def verdict(self, top: int, confidence: float) -> dict[str, Any]:
+        """Returns what the race came to, as JSON values."""
+        settled = self.standing is not None and self.standing.settled
+        return {"top": top, "confidence": confidence, "settled": settled, "rounds": self.rounds}
+
+
+def audit(
     game: TokenGame,
+    pairs: NDArray[np.int64],
+    law: str,
     budget: int,
-    readings: Mapping[str, tuple[str, ...]],
-    contexts: str = "shapley",
-    seed: int = 0,
-) -> Interactions:
-    """Returns SII and redundancy gaps of all cross-modal pairs, the top ones measured afresh.
-
-    Half of the budget screens all pairs; the top `KEPT` of each reading are measured again in fresh
-    contexts with the rest, and their rows replaced (all heads); the column `audited` is 1 there.
-    Where exact enumeration fits the budget there is nothing to audit. The scheme is ours, and so
-    far without racing: the budget is spent whatever the first contexts show.
+    generator: np.random.Generator,
+    known: Known | None = None,
+    race: Race | None = None,
+) -> Audit:
+    """Measures pairs in shared antithetic contexts.
 
     Args:
-        game: the game; all its heads are scored.
-        budget: most new evaluations, never exceeded.
-        readings: {`sii` or `redundancy`: heads whose top pairs are audited}.
-        contexts: as in `shapley_interactions`.
-        seed: of the screening; the audit uses another stream of it.
-
-    Raises:
-        InputError: as `shapley_interactions`; the budget must screen within its half.
+        game: all its heads are measured.
+        pairs: (m, 2).
+        law: of the contexts.
+        budget: most evaluations; pays for two contexts of all pairs at least.
+        generator: of the contexts.
+        known: a surrogate of the same heads.
+        race: stops when settled, and stops measuring pairs that surely lost; None spends the
+            budget on all pairs alike.
     """
-    if choose_method(game.n_players, budget, contexts)[0] == "exact" or contexts == "full":
-        return pair_interactions(game, budget, contexts=contexts, seed=seed)
-    screening = screening_budget(budget)
-    screened = pair_interactions(game, screening, contexts=contexts, seed=seed)
-    tables = {"sii": screened.sii, "redundancy": screened.redundancy}
-    chosen = {
-        (int(table.first[r]), int(table.second[r]))
-        for kind, heads in readings.items()
-        for head in heads
-        for table in [tables[kind].for_head(head)]
-        for r in table.order()[:KEPT]
-    }
-    again = np.array(sorted(chosen))
-    fresh = pair_interactions(
-        game, budget - screening, pairs=again, contexts=contexts, seed=seed + 1_000_003
-    )
-    note = {"audited_pairs": len(chosen), "budget": budget, "seed": seed}
-    return Interactions(
-        _replaced(screened.sii, fresh.sii, note),
-        _replaced(screened.redundancy, fresh.redundancy, note),
-    )
+    racing = np.arange(len(pairs))
+    draws: list[Draw] = []
+    values: list[tuple[Values, Values]] = []
+    stand: Standing | None = None
+    while True:
+        cost = shared_cost(pairs[racing])
+        count = budget // cost if race is None else min(ROUND, budget // cost)
+        count -= count % 2
+        if not count:
+            break
+        budget -= count * cost
+        contexts = draw_contexts(law, count, game.n_players, generator)
+        corners = corners_in(game, pairs[racing], contexts)
+        guess = None if known is None else corners_in(known.game, pairs[racing], contexts)
+        draws.append(Draw(racing, terms_of(corners), {} if guess is None else terms_of(guess)))
+        values.append((_flat(corners), _flat(corners) if guess is None else _flat(guess)))
+        if race is None:
+            break
+        span = np.ptp(np.concatenate([v for v, _ in values]), axis=0)
+        stand = _stand(draws, racing, known, race, float(span[race.head]))
+        if stand.settled:
+            break
+        going = ~stand.lost(race.top)
+        if not going.all():
+            racing = racing[going]
+            stand = _stand(draws, racing, known, race, float(span[race.head]))
+    seen = np.concatenate([v for v, _ in values])
+    fit = np.full(seen.shape[1], np.nan)
+    if known is not None:
+        wrong = seen - np.concatenate([g for _, g in values])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            fit = 1 - np.mean(wrong**2, axis=0) / seen.var(axis=0)
+    measured = average(draws, len(pairs), known, np.ptp(seen, axis=0))
+    return Audit(measured, fit, stand, racing, len(draws))
 
 
-def screening_budget(budget: int) -> int:
-    """Returns the part of a budget that screens all pairs; the rest audits the top ones."""
-    return int(budget * SCREEN)
+def _stand(
+    draws: list[Draw], rows: NDArray[np.int64], known: Known | None, race: Race, value_range: float
+) -> Standing:
+    """The standing of some pairs, from all contexts that they share."""
+    terms = np.concatenate([d.of(rows, race.term)[:, :, race.head] for d in draws])
+    if known is not None:
+        guess = np.concatenate([d.of(rows, race.term, True)[:, :, race.head] for d in draws])
+        terms = terms - guess + known.means[race.term][rows, race.head]
+    return standing(terms, race, len(draws), value_range)
 
 
-def _replaced(screened: PairScores, fresh: PairScores, note: Mapping[str, Any]) -> PairScores:
-    """The screened rows, those of audited pairs taken from the fresh table."""
-    row_of = {key: r for r, key in enumerate(_keys(fresh))}
-    source = np.array([row_of.get(key, -1) for key in _keys(screened)])
-    audited = source >= 0
-
-    def merge(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-        return np.where(audited, new[source], old)
-
-    settings = {**screened.settings, "audit": dict(fresh.settings), **note}
-    return replace(
-        screened,
-        value=merge(screened.value, fresh.value),
-        standard_error=merge(screened.standard_error, fresh.standard_error),
-        n_contexts=merge(screened.n_contexts, fresh.n_contexts),
-        columns={
-            **{n: merge(column, fresh.columns[n]) for n, column in screened.columns.items()},
-            "audited": audited.astype(np.float64),
-        },
-        settings=settings,
-    )
-
-
-def _keys(table: PairScores) -> list[tuple[int, int, str]]:
-    return list(zip(table.first.tolist(), table.second.tolist(), table.head, strict=True))
+def _flat(corners: Corners) -> Values:
+    """(4 n m, H) all values."""
+    values = np.stack([corners.neither, corners.first, corners.second, corners.both])
+    return values.reshape(-1, values.shape[-1])

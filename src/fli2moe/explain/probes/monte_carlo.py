@@ -23,7 +23,12 @@ def shared_corners(
     n_contexts: int,
     generator: np.random.Generator,
 ) -> Corners:
-    """Measures all pairs in each of the contexts, which are antithetic (design 3.7).
+    """Measures all pairs in contexts that are drawn in antithetic pairs (design 3.7)."""
+    return corners_in(game, pairs, draw_contexts(law, n_contexts, game.n_players, generator))
+
+
+def corners_in(game: TokenGame, pairs: NDArray[np.int64], contexts: NDArray[np.bool_]) -> Corners:
+    """Measures all pairs (m, 2) in each of the contexts (n, P).
 
     A draw S covers all players, so for a pair (i, j) the context is S without i and j, which has
     the right law because S's members are independent given q. Its four values are v(S) and those
@@ -35,7 +40,6 @@ def shared_corners(
     flips[1 + np.arange(len(players)), players] = True
     rows = 1 + len(players) + np.arange(len(pairs))
     flips[rows[:, None], pairs] = True
-    contexts = draw_contexts(law, n_contexts, game.n_players, generator)
     parts = []
     step = max(1, ROWS_AT_ONCE // len(flips))
     for start in range(0, len(contexts), step):

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.explain.game import TokenGame
@@ -67,13 +69,23 @@ def asked_heads(game: TokenGame, heads: Sequence[str] | None) -> tuple[str, ...]
     return tuple(dict.fromkeys(heads))
 
 
+def with_heads(game: TokenGame, heads: Sequence[str]) -> TokenGame:
+    """Returns the game with some of its heads, in that order; evaluations are the game's."""
+    columns = [game.head_names.index(head) for head in heads]
+
+    def evaluate(coalitions: Tensor) -> Tensor:
+        return torch.from_numpy(game.heads(coalitions)[:, columns])
+
+    return TokenGame(evaluate, game.players, tuple(heads), batch_size=game.batch_size)
+
+
 def pair_scores(
     game: TokenGame,
     pairs: NDArray[np.int64],
     heads: tuple[str, ...],
     index: str,
     columns: Mapping[str, NDArray[np.float64]],
-    n_contexts: int,
+    n_contexts: int | NDArray[np.int64],
     settings: Mapping[str, Any],
 ) -> PairScores:
     """Returns the table, head by head, of columns (m, H) over all heads of the game.
@@ -84,7 +96,7 @@ def pair_scores(
         heads: those that get rows.
         index: `SII` or `redundancy_gap`.
         columns: {name: (m, H)}, at least `value` and `standard_error`.
-        n_contexts: contexts behind every row.
+        n_contexts: contexts behind every row, or (m,) behind each pair's.
         settings: JSON values.
     """
     chosen = [game.head_names.index(head) for head in heads]
@@ -97,7 +109,7 @@ def pair_scores(
         head=tuple(head for head in heads for _ in pairs),
         value=flat.pop("value"),
         standard_error=flat.pop("standard_error"),
-        n_contexts=np.full(len(pairs) * len(heads), n_contexts, dtype=np.int64),
+        n_contexts=np.tile(np.broadcast_to(np.int64(n_contexts), len(pairs)), len(heads)),
         columns=flat,
         settings=settings,
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,14 @@ class Request:
         method: name of the estimator.
         reason: why that one.
         pairs: (m, 2) player indices.
+        listed: whether the caller listed them one by one.
         law: of the contexts.
         budget: most new evaluations.
         seed: of the contexts.
         heads: those to score; None for all.
+        readings: what a shortlist is drawn up for: {`sii` or `redundancy`: heads}.
+        top, confidence: stop when the best `top` pairs of the first head are separated; None to
+            spend the budget.
     """
 
     method: str
@@ -41,6 +45,10 @@ class Request:
     budget: int
     seed: int
     heads: tuple[str, ...] | None
+    readings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    top: int | None = None
+    confidence: float = 0.95
+    listed: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -1,0 +1,237 @@
+"""A smooth surrogate: Gaussian-process regression over coalitions, with a relevance per player.
+
+Networks spread small interactions of several orders over the players that matter, where a sparse
+expansion fits badly. The prior of a Fourier coefficient c_T is normal with variance
+tau_|T| * prod_{i in T} a_i: a variance for each order up to four, a relevance a_i for each player
+(automatic relevance determination, Neal 1996). So k(z, z') = sum over d of tau_d e_d(x), with e_d
+the elementary symmetric polynomial of x_i = a_i chi_i chi'_i, and every score that is linear in
+the coefficients has a closed-form posterior. All hyperparameters maximise the marginal likelihood
+of some of the masks. The kernel is ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from fli2moe.explain.probes.design import Design, Parity
+from fli2moe.explain.probes.terms import Values
+from fli2moe.explain.probes.uncertainty import RANGE_FACTOR
+
+TUNED_ON = 320  # masks that the hyperparameters are fitted to: their cost grows with the cube
+STEPS = 30  # of L-BFGS
+FEWER_STEPS = 10  # from the hyperparameters of another head
+WIDE = 0.05  # weight of the squares of log relevances: a prior of standard deviation 3.2
+JITTER = 1e-6  # of the variance, added to the noise
+PAIRS_AT_ONCE = 512
+ROWS_AT_ONCE = 128  # predictions whose kernel stays in the processor's cache
+EVEN, ODD = (2, 4), (1, 3)
+START = (0.6, 0.2, 0.02)  # shares of the variance to begin with
+
+
+@dataclass(frozen=True, eq=False)
+class Process:
+    """The posterior of one parity.
+
+    Attributes:
+        orders: that the kernel holds.
+        relevance: (P,) a_i, mean one.
+        variance: tau_d of each order.
+        shares: (3,) of the variance of the values: of both orders, and of noise.
+        mean: of the values.
+        dual: (U,) K^-1 (y - mean).
+        factor: (U, U) lower Cholesky factor of K.
+    """
+
+    orders: tuple[int, int]
+    relevance: Values
+    variance: Values
+    shares: Values
+    mean: float
+    dual: Values
+    factor: Values
+
+    def kernel(self, chi: Values, other: Values) -> Values:
+        """(N, M) covariance of the values of two sets of masks."""
+        table = _kernel(
+            torch.from_numpy(chi),
+            torch.from_numpy(other),
+            torch.from_numpy(self.relevance),
+            torch.from_numpy(self.variance),
+            self.orders,
+        )
+        result: Values = table.numpy()
+        return result
+
+
+class KernelSurrogate:
+    """The posterior mean of both parities of an antithetic design; see the module.
+
+    Args:
+        design: antithetic masks (one group).
+        head: column of the values.
+        seed: of the choice of masks that tune the hyperparameters.
+        like: of another head, whose hyperparameters to start from.
+    """
+
+    def __init__(
+        self, design: Design, head: int, seed: int = 0, like: KernelSurrogate | None = None
+    ) -> None:
+        self.design, self.head = design, head
+        self.chi: Values = design.chi.astype(np.float64)
+        tuned = np.random.default_rng(seed).permutation(design.units)[:TUNED_ON]
+        values: dict[Parity, Values] = {p: v[:, head] for p, v in design.parts.items()}
+        even, odd = (None, None) if like is None else (like.even, like.odd)
+        self.even: Process = _regress(self.chi, values[(0,)], EVEN, tuned, even)
+        self.odd: Process = _regress(self.chi, values[(1,)], ODD, tuned, odd)
+
+    def interactions(self, pairs: NDArray[np.int64], law: str) -> tuple[Values, Values]:
+        """See `Surrogate.interactions`; errors of the posterior, with a range term."""
+        process = self.even
+        third = 0.0 if law == "banzhaf" else 1 / 3
+        weight = (16 * process.variance[0], 16 * third * process.variance[1])
+        a = process.relevance
+        sums, squares = self.chi @ a, float(a @ a)
+        value, variance = np.zeros(len(pairs)), np.zeros(len(pairs))
+        inverse = np.linalg.inv(process.factor)  # one triangular inverse serves all pairs
+        for start in range(0, len(pairs), PAIRS_AT_ONCE):
+            i, j = pairs[start : start + PAIRS_AT_ONCE].T
+            own = self.chi[:, i] * a[i], self.chi[:, j] * a[j]
+            rest = sums[:, None] - own[0] - own[1]  # sum over the others of a chi
+            e2 = (rest**2 - (squares - a[i] ** 2 - a[j] ** 2)) / 2
+            scale = np.sqrt(a[i] * a[j])
+            # Covariance of the score with each value seen, over 4 sqrt(a_i a_j).
+            cross = self.chi[:, i] * self.chi[:, j] * scale * (weight[0] + weight[1] * e2) / 4
+            value[start : start + len(i)] = scale * (process.dual @ cross)
+            others = float(a.sum()) - a[i] - a[j]
+            pairs_of_others = (others**2 - (squares - a[i] ** 2 - a[j] ** 2)) / 2
+            prior = weight[0] + third * weight[1] * pairs_of_others
+            explained = np.sum((inverse @ cross) ** 2, axis=0)
+            variance[start : start + len(i)] = a[i] * a[j] * np.maximum(prior - explained, 0.0)
+        left = self.design.parts[(0,)][:, self.head] - self._predict(process, self.chi)
+        rare = 4 * RANGE_FACTOR / (2 * self.design.units) * float(np.ptp(left))
+        return value, np.hypot(np.sqrt(variance), rare)
+
+    def expected(self, pairs: NDArray[np.int64], law: str) -> Values:
+        """See `Surrogate.expected`: the posterior mean is that game."""
+        return self.interactions(pairs, law)[0]
+
+    def predict(self, present: NDArray[np.bool_]) -> Values:
+        """See `Surrogate.predict`."""
+        chi = np.where(present, 1.0, -1.0)
+        return self._predict(self.even, chi) + self._predict(self.odd, chi)
+
+    def backup_scores(self) -> Values:
+        """See `Surrogate.backup_scores`: min(|4 c_ij|, |2 c_i|, |2 c_j|)."""
+        n_players = self.chi.shape[1]
+        first, second = np.triu_indices(n_players, k=1)
+        pairs = np.stack([first, second], axis=1)
+        table = np.zeros((n_players, n_players))
+        table[first, second] = np.abs(self.interactions(pairs, "banzhaf")[0])
+        single = 2 * np.abs(self.odd.variance[0] * self.odd.relevance * (self.odd.dual @ self.chi))
+        bound: Values = np.minimum(table + table.T, np.minimum.outer(single, single))
+        return bound
+
+    def _predict(self, process: Process, chi: Values) -> Values:
+        parts = [
+            process.kernel(chi[start : start + ROWS_AT_ONCE], self.chi) @ process.dual
+            for start in range(0, len(chi), ROWS_AT_ONCE)
+        ]
+        return process.mean + np.concatenate([*parts, np.zeros(0)])
+
+
+def _regress(
+    chi: Values,
+    y: Values,
+    orders: tuple[int, int],
+    tuned: NDArray[np.int64],
+    like: Process | None,
+) -> Process:
+    """Fits the hyperparameters to the masks `tuned`, and the process to all."""
+    scale = float(np.mean((y - y.mean()) ** 2))
+    n_players = chi.shape[1]
+    if scale <= 1e-24 * float(np.max(y**2, initial=0.0)) or scale == 0.0:  # a constant
+        nothing = np.zeros(len(y))
+        ones, mean = np.ones(n_players), float(y.mean())
+        return Process(orders, ones, np.zeros(2), np.array(START), mean, nothing, np.eye(len(y)))
+    counts = torch.tensor([max(comb(n_players, d), 1) for d in orders], dtype=torch.float64)
+    target = (y[tuned] - y.mean()) / np.sqrt(scale)
+    relevance, shares = _tune(chi[tuned], target, orders, counts, like)
+    with torch.no_grad():
+        variance = scale * shares[:2] / counts
+        x = torch.from_numpy(chi)
+        table = _kernel(x, x, relevance, variance, orders)
+        table += scale * (shares[2] + JITTER) * torch.eye(len(y), dtype=torch.float64)
+        factor = torch.linalg.cholesky(table)
+        one = torch.ones(len(y), 1, dtype=torch.float64)
+        weights = torch.cholesky_solve(one, factor)[:, 0]
+        mean = float((weights @ torch.from_numpy(y)) / weights.sum()) if orders == EVEN else 0.0
+        dual = torch.cholesky_solve(torch.from_numpy(y - mean)[:, None], factor)[:, 0]
+    return Process(
+        orders,
+        relevance.numpy(),
+        variance.numpy(),
+        shares.numpy(),
+        mean,
+        dual.numpy(),
+        factor.numpy(),
+    )
+
+
+def _tune(
+    chi: Values, y: Values, orders: tuple[int, int], counts: Tensor, like: Process | None
+) -> tuple[Tensor, Tensor]:
+    """(P,) relevances of mean one; shares (3,) of the variance: two orders and noise."""
+    x, target = torch.from_numpy(chi), torch.from_numpy(y)[:, None]
+    start = np.ones(chi.shape[1]) if like is None else like.relevance
+    shares = np.array(START) if like is None else like.shares
+    log_relevance = torch.from_numpy(start).log().requires_grad_(True)
+    log_share = torch.from_numpy(shares).log().requires_grad_(True)
+    identity = torch.eye(len(y), dtype=torch.float64)
+    constant = torch.ones_like(identity)  # an unknown mean
+
+    def unpack() -> tuple[Tensor, Tensor]:
+        relevance = log_relevance.clamp(-6, 6).exp()
+        return relevance / relevance.mean(), log_share.clamp(-14, 7).exp()
+
+    optimiser = torch.optim.LBFGS(
+        [log_relevance, log_share],
+        max_iter=STEPS if like is None else FEWER_STEPS,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> Tensor:
+        optimiser.zero_grad()
+        relevance, share = unpack()
+        table = _kernel(x, x, relevance, share[:2] / counts, orders)
+        table = table + (share[2] + JITTER) * identity + constant
+        factor = torch.linalg.cholesky(table)
+        dual = torch.cholesky_solve(target, factor)
+        loss: Tensor = 0.5 * (target * dual).sum() + factor.diagonal().log().sum()
+        loss = loss + WIDE * log_relevance.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    optimiser.step(closure)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        return unpack()
+
+
+def _kernel(
+    x: Tensor, other: Tensor, relevance: Tensor, variance: Tensor, orders: tuple[int, int]
+) -> Tensor:
+    """(N, M) tau_1 e_1 + tau_3 e_3, or tau_2 e_2 + tau_4 e_4, by Newton's identities."""
+    squares, fourths = relevance.square().sum(), relevance.pow(4).sum()
+    p1 = (x * relevance) @ other.T
+    p3 = (x * relevance**3) @ other.T
+    e2 = (p1.square() - squares) / 2
+    e3 = (e2 * p1 - p1 * squares + p3) / 3
+    if orders == ODD:
+        return variance[0] * p1 + variance[1] * e3
+    e4 = (e3 * p1 - e2 * squares + p1 * p3 - fourths) / 4
+    return variance[0] * e2 + variance[1] * e4
