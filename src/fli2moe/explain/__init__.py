@@ -4,6 +4,7 @@ from fli2moe.explain.attribution import Attribution, attribute
 from fli2moe.explain.explanation import Explanation, TokenScores
 from fli2moe.explain.faithfulness import FaithfulnessCurve, top_k_curve
 from fli2moe.explain.game import TokenGame
+from fli2moe.explain.global_view import GlobalView, global_view
 from fli2moe.explain.grouping import GroupedGame, blocks, group_to_budget
 from fli2moe.explain.probes import (
     Interactions,
@@ -20,6 +21,7 @@ __all__ = [
     "Attribution",
     "Explanation",
     "FaithfulnessCurve",
+    "GlobalView",
     "GroupedGame",
     "InteractionShare",
     "Interactions",
@@ -30,6 +32,7 @@ __all__ = [
     "attribute",
     "blocks",
     "exact_interactions",
+    "global_view",
     "group_to_budget",
     "interaction_share",
     "pair_interactions",
