@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from math import factorial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fli2moe.explain import TokenGame
@@ -85,3 +87,95 @@ def brute_force(f: Function, n: int, i: int, j: int, law: str = "shapley") -> tu
                 weaker, stronger = sorted((abs(a), abs(b)))
                 gap += weight * max(0.0, weaker - abs(sign * c - stronger))
     return sii, gap
+
+
+def log_sum(z: Tensor) -> Tensor:
+    """A concave game: every pair is a little redundant."""
+    return torch.log1p(z.double().sum(dim=1))
+
+
+def added(*parts: Function) -> Function:
+    """v(S) = sum of the parts' values."""
+
+    def f(z: Tensor) -> Tensor:
+        return torch.stack([part(z).double() for part in parts]).sum(dim=0)
+
+    return f
+
+
+def main_effects(weights: NDArray[np.float64]) -> Function:
+    return lambda z: z.double() @ torch.from_numpy(weights)
+
+
+def tanh_network(n: int, seed: int, hidden: int = 6, heads: int = 1) -> Function:
+    """A small network with one hidden layer: many small interactions of many orders."""
+    generator = np.random.default_rng(seed)
+    first = torch.from_numpy(generator.normal(size=(n, hidden)) / np.sqrt(n) * 1.5)
+    bias = torch.from_numpy(generator.normal(size=hidden))
+    second = torch.from_numpy(generator.normal(size=(hidden, heads)))
+    return lambda z: torch.tanh((2 * z.double() - 1) @ first + bias) @ second
+
+
+SHARES = {"and": 1.0, "or": -1.0, "xor": -2.0}
+"""SII of each of a term's pairs, times the number of its players less one; XOR is of two."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A sum of AND, OR and two-way XOR terms and main effects; the SII is known in closed form.
+
+    Attributes:
+        players: {modality: number}.
+        terms: (members, kind, weight) each.
+        main: (P,) weights of single players.
+    """
+
+    players: Mapping[str, int]
+    terms: tuple[tuple[tuple[int, ...], str, float], ...]
+    main: NDArray[np.float64]
+
+    def __call__(self, z: Tensor) -> Tensor:
+        kinds = {"and": all_of, "or": any_of, "xor": odd_of}
+        value = main_effects(self.main)(z)
+        for members, kind, weight in self.terms:
+            value = value + weight * kinds[kind](*members)(z)
+        return value
+
+    def game(self, **options: object) -> TokenGame:
+        return TokenGame.from_callable(self, self.players, batch_size=4096, **options)
+
+    def sii(self) -> NDArray[np.float64]:
+        """(P, P) of every pair, symmetric."""
+        truth = np.zeros((len(self.main),) * 2)
+        for members, kind, weight in self.terms:
+            for i, j in combinations(members, 2):
+                truth[i, j] += weight * SHARES[kind] / (len(members) - 1)
+        return truth + truth.T
+
+
+def planted(
+    seed: int, text: int, image: int, n_terms: int, orders: tuple[int, ...] = (2, 3, 4)
+) -> Planted:
+    """Terms across both modalities, as many of each order, no player in more than three of them.
+
+    Weights are of random sign and size U(.5, 1.5), main effects of a third of the players normal
+    with standard deviation .5.
+    """
+    generator = np.random.default_rng(seed)
+    n = text + image
+    used = np.zeros(n, dtype=int)
+    terms: list[tuple[tuple[int, ...], str, float]] = []
+    while len(terms) < n_terms:
+        order = orders[len(terms) % len(orders)]
+        kinds = ("and", "or", "xor") if order == 2 else ("and", "or")
+        kind = kinds[generator.integers(len(kinds))]
+        of_text = int(generator.integers(1, order))
+        chosen = generator.choice(text, of_text, replace=False).tolist()
+        chosen += (text + generator.choice(image, order - of_text, replace=False)).tolist()
+        if (used[chosen] >= 3).any():
+            continue
+        used[chosen] += 1
+        weight = float(generator.uniform(0.5, 1.5) * generator.choice([-1, 1]))
+        terms.append((tuple(sorted(chosen)), kind, weight))
+    main = np.where(generator.random(n) < 1 / 3, generator.normal(size=n) * 0.5, 0.0)
+    return Planted({"text": text, "image": image}, tuple(terms), main)
