@@ -22,6 +22,7 @@ from fli2moe.explain.probes.terms import Corners, Values
 
 CONTEXTS = 6  # fewest contexts worth measuring: three antithetic units
 ROUND = 6  # contexts of one round of a race
+ENDS = 2  # the values of nobody and of everybody: the range of the game
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +78,8 @@ def audit(
         game: all its heads are measured.
         pairs: (m, 2).
         law: of the contexts.
-        budget: most evaluations; pays for two contexts of all pairs at least.
+        budget: most evaluations; pays for two contexts of all pairs at least, and where it does for
+            `CONTEXTS`, for the values of nobody and of everybody too, if it can.
         generator: of the contexts.
         known: a surrogate of the same heads.
         race: stops when settled, and stops measuring pairs that surely lost; None spends the
@@ -87,6 +89,10 @@ def audit(
     draws: list[Draw] = []
     values: list[tuple[Values, Values]] = []
     stand: Standing | None = None
+    ends = np.empty((0, len(game.head_names)))
+    if budget >= CONTEXTS * shared_cost(pairs) + ENDS:
+        budget -= ENDS
+        ends = game.heads(np.repeat([[False], [True]], game.n_players, axis=1))
     while True:
         cost = shared_cost(pairs[racing])
         count = budget // cost if race is None else min(ROUND, budget // cost)
@@ -101,7 +107,7 @@ def audit(
         values.append((_flat(corners), _flat(corners) if guess is None else _flat(guess)))
         if race is None:
             break
-        span = np.ptp(np.concatenate([v for v, _ in values]), axis=0)
+        span = _span([ends, *(v for v, _ in values)], known)
         stand = _stand(draws, racing, known, race, float(span[race.head]))
         if stand.settled:
             break
@@ -113,9 +119,10 @@ def audit(
     fit = np.full(seen.shape[1], np.nan)
     if known is not None:
         wrong = seen - np.concatenate([g for _, g in values])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            fit = 1 - np.mean(wrong**2, axis=0) / seen.var(axis=0)
-    measured = average(draws, len(pairs), known, np.ptp(seen, axis=0))
+        variance = seen.var(axis=0)
+        np.divide(np.mean(wrong**2, axis=0), variance, out=fit, where=variance > 0)
+        fit = 1 - fit
+    measured = average(draws, len(pairs), known, _span([ends, seen], known))
     return Audit(measured, fit, stand, racing, len(draws))
 
 
@@ -128,6 +135,16 @@ def _stand(
         guess = np.concatenate([d.of(rows, race.term, True)[:, :, race.head] for d in draws])
         terms = terms - guess + known.means[race.term][rows, race.head]
     return standing(terms, race, len(draws), value_range)
+
+
+def _span(values: list[Values], known: Known | None) -> Values:
+    """(H,) the range of the game: of the values seen here, and of those the surrogate rests on."""
+    seen = np.concatenate(values)
+    low, high = seen.min(axis=0), seen.max(axis=0)
+    if known is not None:
+        low, high = np.minimum(low, known.low), np.maximum(high, known.high)
+    span: Values = high - low
+    return span
 
 
 def _flat(corners: Corners) -> Values:

@@ -15,6 +15,7 @@ from fli2moe.explain.probes.monte_carlo import corners_in
 from fli2moe.explain.probes.sampling import Request
 from fli2moe.explain.probes.surrogate import Surrogate
 from fli2moe.explain.probes.terms import Values
+from fli2moe.explain.probes.threads import single_threaded
 
 GUESSED = 128  # pairs of a head whose gap is measured on the surrogate
 GUESSED_IN = 32  # contexts of that
@@ -34,6 +35,7 @@ class Guess:
     scored: NDArray[np.bool_]
 
 
+@single_threaded
 def guess_gaps(
     game: TokenGame,
     surrogates: Sequence[Surrogate],
@@ -74,20 +76,34 @@ def guess_gaps(
     return Guess(columns, scored)
 
 
+@single_threaded
 def known_terms(
     game: TokenGame,
     surrogates: Sequence[Surrogate],
     pairs: NDArray[np.int64],
     law: str,
+    doubt: Values,
     generator: np.random.Generator,
 ) -> Known:
-    """Returns the means of the surrogates' terms: the SII exactly, the gap's parts measured."""
+    """Returns the means of the surrogates' terms: the SII exactly, the gap's parts measured.
+
+    Args:
+        game: of the surrogates.
+        surrogates: H of them.
+        pairs: (m, 2) the shortlist.
+        law: of the contexts.
+        doubt: (m, H) standard errors of the screened SII.
+        generator: of the contexts.
+    """
     contexts = draw_contexts(law, KNOWN_IN, game.n_players, generator)
     measured = _means(game, pairs, contexts)
     means, errors = dict(measured.values), dict(measured.errors)
     means["interaction"] = np.stack([s.expected(pairs, law) for s in surrogates], axis=1)
     errors["interaction"] = np.zeros_like(means["interaction"])
-    return Known(game, means, errors)
+    low = np.array([s.design.low[s.head] for s in surrogates])
+    high = np.array([s.design.high[s.head] for s in surrogates])
+    doubts = {name: np.hypot(doubt, np.nan_to_num(error)) for name, error in errors.items()}
+    return Known(game, means, errors, doubts, low, high)
 
 
 def _means(game: TokenGame, pairs: NDArray[np.int64], contexts: NDArray[np.bool_]) -> Measured:

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fli2moe.explain.game import TokenGame
+from fli2moe.explain.probes.shrink import shrink
 from fli2moe.explain.probes.terms import Corners, Values, gap_terms, overlap
 from fli2moe.explain.probes.uncertainty import observed_range, standard_error
 
-TERMS = ("interaction", "gap", "shared", "positive")
+TERMS = ("interaction", "gap", "shared", "positive", "weaker")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,12 +24,20 @@ class Known:
     Attributes:
         game: whose evaluations cost nothing; heads as in the game that it stands for.
         means: {name of a term: (m, H)}, one row for each pair of the shortlist.
-        errors: {name: (m, H)} standard error of each mean.
+        inflation: {name of a term: (H,)} how many times larger than screened the errors of the
+            surrogate turned out to be; empty where nothing was weighed against one.
+        errors: {name: (m, H)} standard error of each mean; NaN where the surrogate never varied.
+        doubts: {name: (m, H)} how far the surrogate may err, as screened; where given, what is
+            measured is weighed against it (`shrink.shrink`).
+        low, high: (H,) smallest and largest value of the game that it stands for, as far as seen.
     """
 
     game: TokenGame
     means: Mapping[str, Values]
     errors: Mapping[str, Values]
+    doubts: Mapping[str, Values]
+    low: Values
+    high: Values
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +77,7 @@ class Measured:
     n_contexts: NDArray[np.int64]
     values: Mapping[str, Values]
     errors: Mapping[str, Values]
+    inflation: Mapping[str, Values]
 
     def interactions(self) -> dict[str, Values]:
         """Returns {value, standard_error}: (m, H) of the SII."""
@@ -92,7 +102,7 @@ class Measured:
 def terms_of(corners: Corners) -> dict[str, Values]:
     """Returns {name: (n, m, H)} of all `TERMS`."""
     gap = gap_terms(corners)
-    parts = (corners.interaction, gap.gap, gap.shared, gap.positive)
+    parts = (corners.interaction, gap.gap, gap.shared, gap.positive, gap.weaker)
     return dict(zip(TERMS, parts, strict=True))
 
 
@@ -104,7 +114,9 @@ def average(
     beta, within [0, 1], is the regression slope of the game's terms on the surrogate's, pooled over
     pairs and contexts (control variates: Lavenberg and Welch 1981; the pooling is ours). The error
     is that of the mean difference, whose range is the pair's own or, where nothing varied, the
-    widest of the shortlist, the pair's largest |t|, that of the shortlist, or the game's.
+    widest of the shortlist, the pair's largest |t|, that of the shortlist, or the game's. What is
+    redundant in a few contexts only is seldom seen: for the gap and its parts, all at most
+    w = min(|a|, |b|), the range is at least the largest |w - beta w_s|.
 
     Args:
         draws: each pair in at least one.
@@ -115,18 +127,25 @@ def average(
     counts = np.zeros(n_pairs, dtype=np.int64)
     for draw in draws:
         counts[draw.rows] += len(draw.terms["gap"])
-    values, errors = {}, {}
+    weaker = [_all_of(draws, row, "weaker") for row in range(n_pairs)]
+    values, errors, inflation = {}, {}, {}
     for name in TERMS:
         own = [_all_of(draws, row, name) for row in range(n_pairs)]
         sizes = np.stack([np.abs(t).max(axis=0) for t in own])  # (m, H)
+        least = [np.zeros_like(w) if name == "interaction" else w for w in weaker]
         shift = np.zeros((n_pairs, len(value_range)))
         sure = np.zeros_like(shift)
         if known is not None:
             other = [_all_of(draws, row, name, surrogate=True) for row in range(n_pairs)]
             beta = _slope(own, other)
             own = [t - beta * s for t, s in zip(own, other, strict=True)]
-            shift, sure = beta * known.means[name], beta * known.errors[name]
+            if name != "interaction":
+                other = [_all_of(draws, row, "weaker", surrogate=True) for row in range(n_pairs)]
+                least = [w - beta * s for w, s in zip(least, other, strict=True)]
+            shift = beta * known.means[name]
+            sure = np.where(beta > 0, beta * known.errors[name], 0.0)
         ranges = np.stack([observed_range(t - t.mean(axis=0)) for t in own])
+        ranges = np.maximum(ranges, np.stack([np.abs(w).max(axis=0) for w in least]))
         widest = ranges.max(axis=0)
         values[name] = np.stack([t.mean(axis=0) for t in own]) + shift
         errors[name] = np.stack(
@@ -136,7 +155,21 @@ def average(
             ]
         )
         errors[name] = np.hypot(errors[name], sure)
-    return Measured(counts, values, errors)
+        if known is not None and name in known.doubts:
+            noise = np.hypot(np.stack([_noise(t) for t in own]), sure)
+            values[name], errors[name], inflation[name] = shrink(
+                values[name], errors[name], noise, known.means[name], known.doubts[name]
+            )
+    return Measured(counts, values, errors, inflation)
+
+
+def _noise(terms: Values) -> Values:
+    """(H,) standard deviation of the mean, from antithetic units alone; 0 for a single one."""
+    units = terms.reshape(-1, 2, terms.shape[-1]).mean(axis=1)
+    if len(units) < 2:
+        return np.zeros(terms.shape[-1])
+    deviation: Values = np.sqrt(units.var(axis=0, ddof=1) / len(units))
+    return deviation
 
 
 def _all_of(draws: Sequence[Draw], row: int, name: str, surrogate: bool = False) -> Values:

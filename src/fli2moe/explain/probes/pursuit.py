@@ -26,14 +26,17 @@ from fli2moe.explain.probes.design import Design, Parity, Signs, Term, products
 from fli2moe.explain.probes.regression import Regression
 from fli2moe.explain.probes.terms import Values
 
-FALSE = 0.5  # terms expected to enter by chance, of each kind and pass
+FALSE = 2.0  # terms expected to enter by chance, of each kind and pass
 STAY = 0.85  # a term leaves below this share of the threshold it would enter by
 NEAR = 0.6  # of the strongest candidate: those that enter together
 TOGETHER = 40  # most terms that enter in one pass
 FULLEST = 0.5  # of the masks: most terms of a part
 PASSES = 40
 SEARCH_EVERY = 4  # passes between exhaustive searches of the triples
-SEARCHED = 300  # triples that a search hands on
+SEARCHED = 2000  # triples that a search hands on
+OCCAM = np.log(5.0)  # log odds that a term costs for its unknown coefficient
+MOST_ODDS = 5.0  # log odds that one pair can lend to a triple
+LEAST_AT = 2.5  # |z| below which no triple enters, whatever its pairs say
 MOST_TRIPLE_WORK = 1e10  # multiplications of one search; beyond, the weakest players are left out
 
 
@@ -140,9 +143,11 @@ class _Kinds:
             here = np.triu(np.abs(z) > at, k=1) & self._pairs(parity)
             found |= {(int(i), int(j)): (float(z[i, j]), at) for i, j in np.argwhere(here)}
         if counts[3] and search:
-            at = threshold(counts[3])
+            odds = self._pair_odds(parts)
             for term, correlation in strongest_triples(chi, r, SEARCHED):
                 if self._in(term, parity):
+                    i, j, k = term
+                    at = _helped(counts[3], odds[i, j] + odds[i, k] + odds[j, k])
                     found[term] = (float(part.z(np.array(correlation))), at)
         heirs = {t for t in self.heirs(parts) if self._in(t, parity)}
         for order in (2, 3, 4):
@@ -154,6 +159,23 @@ class _Kinds:
         for term in part.terms:
             found.pop(term, None)
         return found
+
+    def _pair_odds(self, parts: dict[Parity, Regression]) -> Values:
+        """(P, P) log odds z^2 / 2 - `OCCAM` that each pair is in the game, within bounds."""
+        n_players = self.design.chi.shape[1]
+        odds = np.zeros((n_players, n_players))
+        for parity, part in parts.items():
+            if not self.counts[parity][2]:
+                continue
+            here = self._pairs(parity)
+            if not part.exact:
+                r = part.residual.astype(np.float32)[:, None]
+                z = part.z(((self.design.chi * r).T @ self.design.chi).astype(np.float64))
+                odds[here] = np.clip(z[here] ** 2 / 2 - OCCAM, -OCCAM, MOST_ODDS)
+            for term in part.terms:
+                if len(term) == 2:
+                    odds[term] = odds[term[::-1]] = MOST_ODDS
+        return odds
 
     def thresholds(
         self, parity: Parity, terms: list[Term], parts: dict[Parity, Regression]
@@ -253,18 +275,25 @@ def strongest_triples(chi: Signs, residual: Signs, keep: int) -> list[tuple[Term
             continue
         found = np.concatenate([found, np.stack([np.full(len(j), i), j + i + 1, k + i + 1], 1)])
         sums = np.concatenate([sums, table[j, k]])
-        if len(sums) > 8 * keep or i == len(players) - 3:
+        if len(sums) > 8 * keep:
             best = np.argsort(-np.abs(sums), kind="stable")[:keep]
             found, sums = found[best], sums[best]
-            if len(sums) == keep:
-                bar = np.abs(sums).min()
-    names = players[found[:keep]].tolist()
-    return [(tuple(t), s) for t, s in zip(names, sums[:keep].tolist(), strict=True)]
+            bar = np.abs(sums).min()
+    best = np.argsort(-np.abs(sums), kind="stable")[:keep]
+    names = players[found[best]].tolist()
+    return [(tuple(t), s) for t, s in zip(names, sums[best].tolist(), strict=True)]
 
 
 def threshold(candidates: int) -> float:
     """Returns the |z| that `FALSE` of so many null candidates pass on average."""
     return float(-ndtri(min(FALSE / candidates, 0.5) / 2))
+
+
+def _helped(candidates: int, odds: float) -> float:
+    """The |z| that a triple enters by, given the log odds of its pairs; never a higher one."""
+    alone = threshold(candidates)
+    needed = 2 * (np.log(candidates / FALSE) + OCCAM - odds)
+    return float(np.clip(np.sqrt(max(needed, 0.0)), LEAST_AT, alone))
 
 
 def _count(sizes: NDArray[np.int64], parity: Parity, order: int) -> int:

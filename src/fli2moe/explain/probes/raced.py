@@ -14,6 +14,8 @@ from fli2moe.explain.probes.sampling import Request
 from fli2moe.explain.probes.tables import Tables, race_of
 from fli2moe.explain.scores import Interactions
 
+CHECK = 2  # evaluations of a check that the game is deterministic
+
 
 def raced(game: TokenGame, request: Request) -> Interactions:
     """Returns both tables; every pair of the request is in the race at first.
@@ -31,9 +33,11 @@ def raced(game: TokenGame, request: Request) -> Interactions:
     race = race_of(request, heads)
     generator = np.random.default_rng(request.seed)
     rows = np.arange(len(request.pairs))
-    outcome = audit(
-        with_heads(game, heads), request.pairs, request.law, request.budget, generator, race=race
-    )
+    spare = CHECK if request.budget >= needed + CHECK else 0
+    budget, seen = request.budget - spare, with_heads(game, heads)
+    outcome = audit(seen, request.pairs, request.law, budget, generator, race=race)
+    if spare:
+        game.check()
     settings = {"evaluations": game.evaluations + game.repeats - before}
     tables = Tables(game, request, heads, rows, outcome, 0, settings)
     nothing = np.full((len(rows), len(heads)), np.nan)

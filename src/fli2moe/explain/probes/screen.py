@@ -21,6 +21,7 @@ from fli2moe.explain.probes.design import (
 from fli2moe.explain.probes.kernel import KernelSurrogate
 from fli2moe.explain.probes.surrogate import SparseSurrogate, Surrogate
 from fli2moe.explain.probes.terms import Values
+from fli2moe.explain.probes.threads import single_threaded
 
 LEAST_UNITS = 16  # masks, without their flips, that a surrogate is fitted to at least
 MOST_FLIPPED = 3  # modalities that are flipped apart: 8 evaluations a mask
@@ -127,6 +128,7 @@ def _seen(
     return see(game, np.concatenate([masks, rest]), split)
 
 
+@single_threaded
 def _fit(method: str, design: Design, columns: Sequence[int], seed: int) -> tuple[Surrogate, ...]:
     """One surrogate for each column; the first one's hyperparameters start those of the others."""
     if method != "kernel":
@@ -135,6 +137,7 @@ def _fit(method: str, design: Design, columns: Sequence[int], seed: int) -> tupl
     return (first, *(KernelSurrogate(design, column, seed, first) for column in columns[1:]))
 
 
+@single_threaded
 def _better(pilot: Design, head: int, seed: int) -> tuple[str, str]:
     """The surrogate that predicts held-out masks better, and by how much."""
     held = max(2, int(HELD_OUT * pilot.units))

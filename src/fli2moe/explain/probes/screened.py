@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain, zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fli2moe.explain.game import TokenGame
-from fli2moe.explain.probes.audit import CONTEXTS, Audit, audit
+from fli2moe.explain.probes.audit import CONTEXTS, ENDS, Audit, audit
 from fli2moe.explain.probes.guess import Guess, guess_gaps, known_terms
 from fli2moe.explain.probes.monte_carlo import shared_cost
 from fli2moe.explain.probes.pairs import asked_heads, with_heads
@@ -41,7 +42,8 @@ def screened(game: TokenGame, request: Request) -> Interactions:
         InputError: when the budget is too small for the masks.
     """
     before = game.evaluations + game.repeats
-    heads = asked_heads(game, request.heads)
+    request = request if game.heads_known else replace(request, budget=request.budget - 1)
+    heads = asked_heads(game, request.heads)  # evaluates one coalition where they are not known
     seen = with_heads(game, heads)
     reserved = _reserved(game, request)
     spare = CHECK if request.budget - reserved >= least_screening(game, request.method) + 2 else 0
@@ -59,7 +61,7 @@ def screened(game: TokenGame, request: Request) -> Interactions:
     audited: Audit | None = None
     if len(rows):
         pairs = request.pairs[rows]
-        known = known_terms(stand_in, found.surrogates, pairs, request.law, generator)
+        known = known_terms(stand_in, found.surrogates, pairs, request.law, errors[rows], generator)
         race = race_of(request, heads)
         audited = audit(seen, pairs, request.law, budget, generator, known, race)
     settings = {
@@ -106,7 +108,7 @@ def _shortlist(
 
     def affordable(count: int) -> bool:
         contexts = PLENTY if count > MOST_AUDITED and not request.listed else CONTEXTS
-        return contexts * shared_cost(request.pairs[order[:count]]) <= budget
+        return contexts * shared_cost(request.pairs[order[:count]]) + ENDS <= budget
 
     count = bisect_left(range(1, len(order) + 1), True, key=lambda n: not affordable(n))
     return np.array(sorted(order[:count]), dtype=np.int64)

@@ -22,7 +22,15 @@ ROWS_AT_ONCE = 4096  # coalitions predicted at a time
 
 
 class Surrogate(Protocol):
-    """One head of a game, learnt from masks."""
+    """One head of a game, learnt from masks.
+
+    Attributes:
+        design: the masks and the values of all heads.
+        head: which column of them.
+    """
+
+    design: Design
+    head: int
 
     def interactions(self, pairs: NDArray[np.int64], law: str) -> tuple[Values, Values]:
         """Returns (m,) the SII of pairs (m, 2) under a law of contexts, and standard errors."""

@@ -68,6 +68,10 @@ class Tables:
         if self.audited is not None:
             measured = self.audited.measured
             fresh = measured.interactions() if index == "SII" else measured.gaps()
+            term = "interaction" if index == "SII" else "gap"
+            for name, column in merged.items():
+                if name.endswith("error"):
+                    column *= measured.inflation.get(term, 1.0)
             for name, column in fresh.items():
                 merged[name][self.rows] = column
             contexts[self.rows] = measured.n_contexts
