@@ -35,7 +35,7 @@ def _ours(budgets: tuple[int, ...], seeds: int = SEEDS) -> Part:
 PLAN: dict[str, tuple[Part, ...]] = {
     "planted-260": (
         Part((SPARSE, "auto"), (500, 1000, 1250, 1500, 1750, 2000, 4000, 8000), SEEDS),
-        Part((MIXED,), (1000, 1500, 2000, 4000, 8000), SEEDS),
+        Part((MIXED,), (1000, 1250, 1500, 1750, 2000, 4000, 8000), SEEDS),
         Part(("direct",), (50_180, 100_356, 200_708, 401_412, 802_820), SEEDS),
         Part(("monte_carlo",), (25_614, 102_420, 512_044), SEEDS),
         Part(("PermutationSamplingSII",), (4000, 50_176), SEEDS),

@@ -36,6 +36,7 @@ SEARCH_EVERY = 4  # passes between exhaustive searches of the triples
 SEARCHED = 2000  # triples that a search hands on
 OCCAM = np.log(5.0)  # log odds that a term costs for its unknown coefficient
 MOST_ODDS = 5.0  # log odds that one pair can lend to a triple
+NOISE = 2.5  # standard deviations of a sum over the masks that a search looks above
 LEAST_AT = 2.5  # |z| below which no triple enters, whatever its pairs say
 MOST_TRIPLE_WORK = 1e10  # multiplications of one search; beyond, the weakest players are left out
 
@@ -119,6 +120,7 @@ class _Kinds:
             for parity in design.parts
         }
         group = design.group
+        self._parities: dict[Term, Parity] = {}
         self.pair_parity = [
             np.bitwise_xor.outer(group == g, group == g) for g in range(design.n_groups)
         ]
@@ -198,7 +200,9 @@ class _Kinds:
         return heirs_of(chosen)
 
     def _in(self, term: Term, parity: Parity) -> bool:
-        return self.design.parity(term) == parity
+        if term not in self._parities:
+            self._parities[term] = self.design.parity(term)
+        return self._parities[term] == parity
 
     def _pairs(self, parity: Parity) -> NDArray[np.bool_]:
         """(P, P) which pairs belong to the part."""
@@ -245,7 +249,8 @@ def strongest_triples(chi: Signs, residual: Signs, keep: int) -> list[tuple[Term
     """Returns the `keep` triples whose product correlates most with the residual, exhaustively.
 
     Costs U P^3 / 3 multiplications. Where that is more than `MOST_TRIPLE_WORK`, only the players
-    with the strongest pair correlations take part.
+    with the strongest pair correlations take part. Sums below `NOISE` standard deviations are
+    passed over.
 
     Args:
         chi: (U, P).
@@ -265,14 +270,12 @@ def strongest_triples(chi: Signs, residual: Signs, keep: int) -> list[tuple[Term
         chi = np.ascontiguousarray(chi[:, players])
     found = np.empty((0, 3), dtype=np.int64)
     sums: NDArray[np.float32] = np.empty(0, dtype=np.float32)
-    bar = np.float32(0.0)
+    bar = np.float32(NOISE * np.sqrt(float(residual @ residual)))
     for i in range(len(players) - 2):
         rest = chi[:, i + 1 :]
         table = (rest * (chi[:, i] * residual)[:, None]).T @ rest
-        size = np.abs(table)
-        j, k = np.nonzero(np.triu(size > bar, k=1))
-        if not len(j):
-            continue
+        j, k = np.nonzero(np.abs(table) > bar)
+        j, k = j[j < k], k[j < k]
         found = np.concatenate([found, np.stack([np.full(len(j), i), j + i + 1, k + i + 1], 1)])
         sums = np.concatenate([sums, table[j, k]])
         if len(sums) > 8 * keep:
