@@ -158,8 +158,9 @@ def test_no_more_grouping_than_needed():
 
 def test_what_no_grouping_can_serve_is_refused():
     game = halves(all_of(0, 12), 24)
-    with pytest.raises(InputError, match="at least 32 for one group per modality"):
-        group_to_budget(game, 31, "monte_carlo")
+    with pytest.raises(InputError, match="at least 36 for one group per modality"):
+        group_to_budget(game, 35, "monte_carlo")
+    assert group_to_budget(game, 36, "monte_carlo").game.n_players == 2
     with pytest.raises(InputError, match="two modalities"):
         group_to_budget(TokenGame.from_callable(all_of(0), {"text": 9}), 1000)
     with pytest.raises(InputError, match="unknown method"):

@@ -1,6 +1,7 @@
 """Explaining a trained model: attribution, faithfulness and pair probes."""
 
 from fli2moe.explain.attribution import Attribution, attribute
+from fli2moe.explain.coarse_to_fine import CoarseToFine, coarse_to_fine
 from fli2moe.explain.explanation import Explanation, TokenScores
 from fli2moe.explain.faithfulness import FaithfulnessCurve, top_k_curve
 from fli2moe.explain.game import TokenGame
@@ -19,6 +20,7 @@ from fli2moe.explain.scores import Pair, PairScores
 
 __all__ = [
     "Attribution",
+    "CoarseToFine",
     "Explanation",
     "FaithfulnessCurve",
     "GlobalView",
@@ -31,6 +33,7 @@ __all__ = [
     "TokenScores",
     "attribute",
     "blocks",
+    "coarse_to_fine",
     "exact_interactions",
     "global_view",
     "group_to_budget",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +15,14 @@ from fli2moe.explain.players import cross_modal_pairs
 from fli2moe.explain.probes.direct import DIRECT
 from fli2moe.explain.probes.exact import MOST_PLAYERS
 from fli2moe.explain.probes.monte_carlo import MONTE_CARLO
-from fli2moe.explain.probes.sampling import Sampler, affordable
+from fli2moe.explain.probes.sampling import affordable
 from fli2moe.explain.probes.screen import SCREENS, least_screening
 from fli2moe.tokens import Player
 
 Groups = tuple[tuple[int, ...], ...]
 SAMPLERS = {"monte_carlo": MONTE_CARLO, "direct": DIRECT}
 CONTEXTS = 8  # fewest contexts that a grouping by budget aims for: four antithetic pairs
+LEARNT = "their interactions can be learnt"
 PER_PLAYER = 4  # evaluations for each player that a surrogate should rest on
 
 
@@ -91,6 +93,42 @@ def group_to_budget(
         InputError: when one group per modality is still too much; says how many evaluations that
             takes.
     """
+    fits = serves(game, budget, method, contexts, min_contexts)
+    groups = _coarsen(game.players, fits)
+    if groups is None:
+        smallest = one_each(game.players)
+        needed = next(
+            n for n in count(1) if serves(game, n, method, contexts, min_contexts)(smallest)
+        )
+        expected = f"at least {needed} for one group per modality"
+        raise InputError("budget", f"{budget} evaluations", expected, "raise the budget")
+    if len(groups) == game.n_players:
+        return GroupedGame(game, "")
+    grouped = game.grouped(groups)
+    sampled = method in SAMPLERS or contexts == "full"
+    goal = _seen_in(1 if contexts == "full" else min_contexts) if sampled else LEARNT
+    return GroupedGame(grouped, _note(game, grouped, budget, goal))
+
+
+def one_each(players: Sequence[Player]) -> Groups:
+    """Returns one group for each modality."""
+    modalities = dict.fromkeys(player.modality for player in players)
+    return tuple(
+        tuple(p for p, player in enumerate(players) if player.modality == m) for m in modalities
+    )
+
+
+def serves(
+    game: TokenGame,
+    budget: int,
+    method: str = "auto",
+    contexts: str = "shapley",
+    min_contexts: int = CONTEXTS,
+) -> Callable[[Groups], bool]:
+    """Returns whether a budget serves all cross-modal pairs of given groups of the players.
+
+    Arguments and errors are those of `group_to_budget`.
+    """
     methods = ("auto", "exact", *SAMPLERS, *SCREENS)
     if method not in methods:
         raise unknown_name("group_to_budget", "method", method, methods)
@@ -98,7 +136,6 @@ def group_to_budget(
         remedy = "list the pairs within the modality"
         raise InputError("group_to_budget", "players of one modality", "two modalities", remedy)
     least = 1 if contexts == "full" else min_contexts
-
     sampler = SAMPLERS.get(method, MONTE_CARLO if contexts == "full" else None)
     masks = 0 if method == "exact" else least_screening(game, method)
 
@@ -106,25 +143,12 @@ def group_to_budget(
         if sampler is not None:
             pairs = cross_modal_pairs([game.players[group[0]] for group in groups])
             return affordable(sampler, pairs, budget) >= least
-        if (
-            method in ("auto", "exact")
-            and len(groups) <= MOST_PLAYERS
-            and 2 ** len(groups) <= budget
-        ):
+        small = method in ("auto", "exact") and len(groups) <= MOST_PLAYERS
+        if small and 2 ** len(groups) <= budget:
             return True
         return bool(masks) and budget >= max(masks, PER_PLAYER * len(groups))
 
-    groups = _coarsen(game.players, fits)
-    if groups is None:
-        modalities = len({player.modality for player in game.players})
-        needed = _needed(sampler, masks, modalities, least)
-        expected = f"at least {needed} for one group per modality"
-        raise InputError("budget", f"{budget} evaluations", expected, "raise the budget")
-    if len(groups) == game.n_players:
-        return GroupedGame(game, "")
-    grouped = game.grouped(groups)
-    goal = "their interactions can be learnt" if sampler is None else _seen_in(least)
-    return GroupedGame(grouped, _note(game, grouped, budget, goal))
+    return fits
 
 
 def _coarsen(players: Sequence[Player], fits: Callable[[Groups], bool]) -> Groups | None:
@@ -162,14 +186,6 @@ def _squares(members: list[int], boxes: NDArray[np.float64], step: int) -> Group
     for member, cell in zip(members, zip(row.tolist(), column.tolist(), strict=True), strict=True):
         found.setdefault(cell, []).append(member)
     return tuple(tuple(group) for group in found.values())
-
-
-def _needed(sampler: Sampler | None, masks: int, modalities: int, least: int) -> int:
-    if sampler is None:
-        every = int(2**modalities)
-        return min(every, masks or every)
-    pairs = np.array([(i, j) for i in range(modalities) for j in range(i + 1, modalities)])
-    return sampler.cost(pairs) * least
 
 
 def _seen_in(least: int) -> str:

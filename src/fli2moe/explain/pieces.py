@@ -13,11 +13,10 @@ from torch import Tensor
 
 from fli2moe.encoders import open_picture
 from fli2moe.explain.attribution import Attribution
+from fli2moe.explain.coarse_to_fine import coarse_to_fine
 from fli2moe.explain.explanation import TokenScores
 from fli2moe.explain.game import TokenGame
-from fli2moe.explain.grouping import group_to_budget
 from fli2moe.explain.players import cross_modal_pairs
-from fli2moe.explain.probes.estimate import pair_interactions
 from fli2moe.explain.scores import PairScores
 from fli2moe.model import MoEOutput
 from fli2moe.task import Task
@@ -102,25 +101,25 @@ def probe_pairs(game: TokenGame, budget: int, contexts: str, seed: int) -> Probe
 
     Args:
         game: with players of two modalities at least.
-        budget: model evaluations; where it cannot serve all pairs, players are grouped.
+        budget: model evaluations; where it cannot serve all pairs, players are grouped, and the
+            strongest groups opened (`coarse_to_fine`).
         contexts: law of the contexts.
         seed: of the contexts.
 
     Raises:
         InputError: when the budget cannot even serve one group per modality.
     """
-    grouped = group_to_budget(game, budget, "auto", contexts)
     heads = game.head_names
     readings = {
         "sii": tuple(h for h in (heads[0], "synergy") if h in heads),
         "redundancy": tuple(h for h in (heads[0], "redundancy") if h in heads),
     }
-    found = pair_interactions(grouped.game, budget, contexts=contexts, seed=seed, readings=readings)
-    pairs = {"synergy": found.sii, "redundancy": found.redundancy}
-    notes = (grouped.note,) if grouped.note else ()
-    parts = game.players if grouped.note else ()
+    found = coarse_to_fine(game, budget, contexts=contexts, seed=seed, readings=readings)
+    pairs = {"synergy": found.scores.sii, "redundancy": found.scores.redundancy}
+    notes = (found.note,) if found.note else ()
+    parts = game.players if found.note else ()
     evaluations = game.evaluations + game.repeats
-    return Probed(grouped.game.players, pairs, notes, evaluations, parts=parts)
+    return Probed(found.game.players, pairs, notes, evaluations, parts=parts)
 
 
 def contribution_shares(task: Task, output: MoEOutput, targets: Sequence[int]) -> Tensor:

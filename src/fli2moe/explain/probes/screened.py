@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain, zip_longest
 
 import numpy as np
@@ -32,7 +31,7 @@ AUDITED = 0.2  # share of the budget for the audit
 MOST_AUDITED = 32  # pairs on a shortlist, unless the budget pays for `PLENTY` contexts of more
 PLENTY = 64
 LEAST_AUDITED = 4
-CHECK = 2  # evaluations of a check that the game is deterministic
+CHECK = 3  # a check that the game is deterministic takes two, and names of heads, known or not, one
 
 
 def screened(game: TokenGame, request: Request) -> Interactions:
@@ -42,14 +41,15 @@ def screened(game: TokenGame, request: Request) -> Interactions:
         InputError: when the budget is too small for the masks.
     """
     before = game.evaluations + game.repeats
-    request = request if game.heads_known else replace(request, budget=request.budget - 1)
+    names = 0 if game.heads_known else 1
     heads = asked_heads(game, request.heads)  # evaluates one coalition where they are not known
     seen = with_heads(game, heads)
     reserved = _reserved(game, request)
-    spare = CHECK if request.budget - reserved >= least_screening(game, request.method) + 2 else 0
-    masks = request.budget - reserved - spare
-    found = screen(seen, request.method, request.reason, masks, request.seed, heads)
-    if spare:
+    left = request.budget - reserved
+    checked = left >= least_screening(game, request.method) + CHECK
+    spare = CHECK if checked else names
+    found = screen(seen, request.method, request.reason, left - spare, request.seed, heads)
+    if checked:
         game.check()
     generator = np.random.default_rng([request.seed, 1])
     sii = [s.interactions(request.pairs, request.law) for s in found.surrogates]
