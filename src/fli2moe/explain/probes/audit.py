@@ -47,14 +47,16 @@ class Audit:
     def ranks(self, top: int) -> tuple[Values, Values]:
         """Returns (m,) the best and the worst rank, among the audited pairs, that is left open.
 
-        A pair that left the race is below `top` others; more is not known of it.
+        A pair that left the race is below `top` others; more is not known of it. It may be above a
+        pair that is still in the race, unless that one is surely among the best `top`.
         """
         m = len(self.measured.n_contexts)
         best, worst = np.full(m, float(top + 1)), np.full(m, float(m))
         if self.standing is None:
             return np.ones(m), worst
         best[self.racing] = self.standing.rank_from
-        worst[self.racing] = self.standing.rank_to
+        among = self.standing.rank_to
+        worst[self.racing] = np.where(among > top, among + m - len(self.racing), among)
         return best, worst
 
     def verdict(self, top: int, confidence: float) -> dict[str, Any]:
