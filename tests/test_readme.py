@@ -44,6 +44,14 @@ def test_the_probe_of_a_plain_function_prints_what_the_readme_says(tmp_path: Pat
     assert "text[1] × image[3]: +2.00 (exact)" in printed
 
 
+def test_functions_of_shapiq_go_both_ways(tmp_path: Path):
+    pytest.importorskip("shapiq")
+    assert _run(PYTHON[3], tmp_path).splitlines() == [
+        "text[1] × image[1]: +2.00 (exact)",
+        "2.0 2.0000000000000004",
+    ]
+
+
 @pytest.mark.parametrize("line", COMMANDS)
 def test_every_command_and_option_exists(line: str):
     words = line.split("#")[0].split()[1:]
