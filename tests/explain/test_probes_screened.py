@@ -32,6 +32,7 @@ SCREENS = ("sparse", "quadblock", "kernel", "auto")
 PROBES = (shapley_interactions, redundancy_gaps, pair_interactions)
 RICH = moebius({(0, 10): 1.5, (1, 11): -1.0, (2, 3, 12): 0.8, (4,): 1.0, (14,): -0.5, (1,): 1.0})
 MIXED = added(RICH, any_of(5, 15), lambda z: 0.1 * tanh_network(20, 0)(z)[:, 0])
+NOISE = torch.rand(20, generator=torch.Generator().manual_seed(0))
 LEAST = {"sparse": 32, "quadblock": 64, "kernel": 32, "auto": 64}
 
 
@@ -273,7 +274,7 @@ def test_quadblock_needs_modalities_to_flip():
         (lambda z: z[:, :3].double(), {}, r"values of shape \(\d+, 3\)"),
         (lambda z: z[1:, 0].double(), {}, "values of shape"),
         (
-            lambda z: 30 * torch.dropout(torch.rand(len(z)), 0.1, True),
+            lambda z: torch.dropout(z * NOISE, 0.5, True).sum(1),
             {},
             "the same coalition gave",
         ),
@@ -312,11 +313,9 @@ CLEAR = added(
 RACERS = [(0, 10), (1, 11), (2, 12), (3, 13), (4, 14)]
 
 
-@pytest.mark.parametrize("method", ["monte_carlo", "sparse", "kernel"])
+@pytest.mark.parametrize("method", ["monte_carlo", "sparse", "quadblock"])
 def test_a_race_with_clear_winners_stops_early(method):
     budget = 3000 if method == "monte_carlo" else 4000
-    if method == "kernel":
-        budget = 900
     f = Counted(CLEAR)
     game = halves(f, 20, head_names=("score",))
     pairs = RACERS if method == "monte_carlo" else None
