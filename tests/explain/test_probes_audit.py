@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +15,8 @@ from fli2moe.explain import (
     redundancy_gaps,
     shapley_interactions,
 )
+from fli2moe.explain.probes.audit import audit
+from fli2moe.explain.probes.screen import screen
 
 READINGS = {"sii": ("score",), "redundancy": ("score",)}
 
@@ -65,38 +69,38 @@ def test_exact_where_the_budget_pays_for_it():
 
 
 def test_what_is_shown_first_holds_no_luck_of_the_best_of_many():
-    """A game of four-way noise: every pair's SII is known and small, its screened value is not."""
+    """Four hundred terms of four players: more than a surrogate can learn, pairs alike.
+
+    The five pairs of the largest screened value look better than they are; the same five pairs,
+    measured afresh, do not.
+    """
     generator = torch.Generator().manual_seed(5)
-    groups = torch.randint(0, 24, (400, 4), generator=generator)
+    groups = torch.stack([torch.randperm(24, generator=generator)[:4] for _ in range(400)])
     weights = torch.randn(400, generator=generator, dtype=torch.float64)
 
     def f(coalitions: Tensor) -> Tensor:
-        present = coalitions.double()[:, groups]  # (N, 400, 4)
-        return (present.prod(-1) * weights).sum(-1)
+        return coalitions.double()[:, groups].prod(-1) @ weights  # (N, 400, 4)
 
-    truth = np.zeros((24, 24))  # SII of a unanimity game of s players: 1/(s - 1) for each pair
+    truth = np.zeros((24, 24))  # a unanimity game of four players gives each of its pairs 1/3
     for group, weight in zip(groups.tolist(), weights.tolist(), strict=True):
-        distinct = sorted(set(group))
-        share = 1 / (len(distinct) - 1) if len(distinct) > 1 else 0.0
-        for a in distinct:
-            for b in distinct:
-                truth[a, b] += share * weight if a < b else 0.0
-    excess_audited, excess_picked = [], []
-    for seed in range(12):
+        for a, b in combinations(sorted(group), 2):
+            truth[a, b] += weight / 3
+    pairs = np.array([(i, j) for i in range(12) for j in range(12, 24)])
+    screened, measured = [], []
+    for seed in range(24):
         game = TokenGame.from_callable(f, {"text": 12, "image": 12}, head_names=("score",))
-        found = pair_interactions(game, 1200, readings=READINGS, seed=seed)
-        top = found.sii.top(5)
-        assert all(pair.audited for pair in top)
-        table = found.sii
-        audited = table.columns["audited"] == 1
-        error = table.value - truth[table.first, table.second]
-        excess_audited.append(error[audited].mean())
-        without = shapley_interactions(game, 960, "quadblock", seed=seed)
-        picked = np.argsort(-without.value)[:5]
-        excess_picked.append((without.value - truth[without.first, without.second])[picked].mean())
-    spread = np.std(excess_audited, ddof=1) / np.sqrt(len(excess_audited))
-    assert abs(np.mean(excess_audited)) <= 3 * spread
-    assert np.mean(excess_picked) > np.mean(excess_audited) + 3 * spread
+        found = screen(game, "sparse", "asked for", 600, seed, ("score",))
+        guess = found.surrogates[0].interactions(pairs, "shapley")[0]
+        best = pairs[np.argsort(-guess)[:5]]
+        fresh = audit(game, best, "shapley", 600, np.random.default_rng([seed, 1]))
+        exact = truth[best[:, 0], best[:, 1]]
+        screened.append(float(np.mean(np.sort(guess)[-5:]) - exact.mean()))
+        measured.append(float(fresh.measured.interactions()["value"].mean() - exact.mean()))
+    error = np.std(measured, ddof=1) / np.sqrt(len(measured))
+    assert abs(np.mean(measured)) <= 3 * error
+    luck = np.std(screened, ddof=1) / np.sqrt(len(screened))
+    assert np.mean(screened) >= 4 * luck
+    assert np.mean(screened) >= abs(np.mean(measured)) + 3 * np.hypot(error, luck)
 
 
 def test_both_tables_come_from_one_draw():
