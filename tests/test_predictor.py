@@ -172,9 +172,9 @@ def test_a_named_target_is_explained(predictor: Predictor, sample: Sample):
 
 
 def test_a_budget_too_small_says_how_many_are_needed(predictor: Predictor, sample: Sample):
-    with pytest.raises(InputError, match=r"budget: 7 evaluations; expected at least 8"):
-        predictor.explain(sample.inputs, budget=7)
-    assert predictor.explain(sample.inputs, budget=8).settings["evaluations"] <= 8
+    with pytest.raises(InputError, match=r"budget: 3 evaluations; expected at least 4"):
+        predictor.explain(sample.inputs, budget=3)
+    assert predictor.explain(sample.inputs, budget=4).settings["evaluations"] <= 4
     small = predictor.explain(sample.inputs, budget=80)
     assert small.settings["evaluations"] <= 80
     assert any("grouped" in note for note in small.notes)

@@ -357,7 +357,7 @@ def test_real_explanations(predictor, dataset):
     first, second = predictor.task.classes[:2]
     asked = [(s, first) for s in dataset.test[:3]] + [(s, second) for s in dataset.test[1:3]]
     explanations = [
-        predictor.explain(s.inputs, target=t, budget=100, sample_id=s.id) for s, t in asked
+        predictor.explain(s.inputs, target=t, budget=400, sample_id=s.id) for s, t in asked
     ]
     view = global_view(explanations, by=("word", "class"), resamples=200)
     assert view.settings["samples"] == 3
