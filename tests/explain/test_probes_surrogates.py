@@ -17,7 +17,7 @@ from fli2moe.explain.probes.design import (
     see,
 )
 from fli2moe.explain.probes.kernel import KernelSurrogate
-from fli2moe.explain.probes.pursuit import heirs_of, strongest_triples, threshold
+from fli2moe.explain.probes.pursuit import NOISE, heirs_of, strongest_triples, threshold
 from fli2moe.explain.probes.regression import Regression
 from fli2moe.explain.probes.screen import _antithetic, screen
 from fli2moe.explain.probes.surrogate import SparseSurrogate, Surrogate, credibility, surrogate_game
@@ -131,15 +131,17 @@ def test_the_jackknife_is_a_refit_without_each_mask():
     np.testing.assert_allclose(part.jackknife(weights), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("keep", [1, 20, 500])
+@pytest.mark.parametrize("keep", [1, 2, 5, 500])
 def test_the_strongest_triples_are_those_of_all_triples(keep):
     generator = np.random.default_rng(7)
-    chi = np.where(generator.random((30, 12)) < 0.5, 1.0, -1.0).astype(np.float32)
+    chi = np.where(generator.random((30, 20)) < 0.5, 1.0, -1.0).astype(np.float32)
     residual = generator.normal(size=30).astype(np.float32)
-    sums = {t: float(residual @ chi[:, list(t)].prod(axis=1)) for t in combinations(range(12), 3)}
+    sums = {t: float(residual @ chi[:, list(t)].prod(axis=1)) for t in combinations(range(20), 3)}
     found = strongest_triples(chi, residual, keep)
-    best = sorted(sums, key=lambda t: -abs(sums[t]))[:keep]
-    assert {t for t, _ in found} == set(best)
+    noise = NOISE * float(np.linalg.norm(residual))
+    loud = [t for t in sorted(sums, key=lambda t: -abs(sums[t])) if abs(sums[t]) > noise]
+    assert len(loud) > 8
+    assert [t for t, _ in found] == loud[:keep]
     for term, correlation in found:
         assert correlation == pytest.approx(sums[term], abs=1e-4)
 
@@ -176,7 +178,7 @@ def test_credibility_grows_with_size_and_spares_noise():
     assert (credit[400:] > 0.9).all()
     np.testing.assert_array_equal(credibility(-z), credit)
     noise = np.stack([credibility(generator.normal(size=400)) for _ in range(100)])
-    assert (noise == 0).mean() > 0.9
+    assert (noise == 0).mean() > 0.8
     assert noise.mean() < 0.01
 
 
