@@ -104,7 +104,13 @@ def added(*parts: Function) -> Function:
 
 
 def main_effects(weights: NDArray[np.float64]) -> Function:
-    return lambda z: z.double() @ torch.from_numpy(weights)
+    column = torch.from_numpy(weights)[:, None]
+    return lambda z: apart(z.double(), column)[:, 0]
+
+
+def apart(x: Tensor, weights: Tensor) -> Tensor:
+    """x @ weights, row by row: BLAS adds up in another order when there are more rows."""
+    return (x[:, :, None] * weights).sum(dim=1)
 
 
 def tanh_network(n: int, seed: int, hidden: int = 6, heads: int = 1) -> Function:
@@ -113,7 +119,7 @@ def tanh_network(n: int, seed: int, hidden: int = 6, heads: int = 1) -> Function
     first = torch.from_numpy(generator.normal(size=(n, hidden)) / np.sqrt(n) * 1.5)
     bias = torch.from_numpy(generator.normal(size=hidden))
     second = torch.from_numpy(generator.normal(size=(hidden, heads)))
-    return lambda z: torch.tanh((2 * z.double() - 1) @ first + bias) @ second
+    return lambda z: apart(torch.tanh(apart(2 * z.double() - 1, first) + bias), second)
 
 
 SHARES = {"and": 1.0, "or": -1.0, "xor": -2.0}

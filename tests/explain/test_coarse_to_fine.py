@@ -60,10 +60,13 @@ def test_every_token_is_in_one_player():
 def test_the_budget_is_never_exceeded(budget, method):
     f = Counted(_planted())
     game = TokenGame(f, _players(), ("score",))
+    refused = ""
     try:
         found = coarse_to_fine(game, budget, method)
     except InputError as error:
-        assert "at least" in str(error)
+        refused = str(error)
+    if refused:
+        assert "at least" in refused
         assert f.rows == 0
         return
     assert f.rows <= budget

@@ -23,7 +23,7 @@ from .games import (
 )
 
 BUDGET = 600
-REPEATS = {"sparse": 40, "quadblock": 20, "kernel": 6}
+REPEATS = {"sparse": 40, "quadblock": 20, "kernel": 20}
 """Probes of each game, of four to ten audited pairs each; fitting takes up to half a second."""
 
 

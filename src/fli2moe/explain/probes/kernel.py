@@ -11,6 +11,7 @@ of some of the masks. The kernel is ours.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import comb
 
@@ -28,6 +29,7 @@ STEPS = 30  # of L-BFGS
 FEWER_STEPS = 10  # from the hyperparameters of another head
 WIDE = 0.05  # weight of the squares of log relevances: a prior of standard deviation 3.2
 JITTER = 1e-6  # of the variance, added to the noise
+ABSORBED = 2.0  # what masks away from 1/2 hide of six-way effects in lower orders (ORs of six)
 PAIRS_AT_ONCE = 512
 ROWS_AT_ONCE = 128  # predictions whose kernel stays in the processor's cache
 EVEN, ODD = (2, 4), (1, 3)
@@ -91,35 +93,50 @@ class KernelSurrogate:
         self.odd: Process = _regress(self.chi, values[(1,)], ODD, tuned, odd)
 
     def interactions(self, pairs: NDArray[np.int64], law: str) -> tuple[Values, Values]:
-        """See `Surrogate.interactions`; errors of the posterior, with a range term."""
-        process = self.even
-        third = 0.0 if law == "banzhaf" else 1 / 3
-        weight = (16 * process.variance[0], 16 * third * process.variance[1])
-        a = process.relevance
-        sums, squares = self.chi @ a, float(a @ a)
-        value, variance = np.zeros(len(pairs)), np.zeros(len(pairs))
+        """See `Surrogate.interactions`.
+
+        Errors are of the posterior, with a range term, and as if all that is wrong about masks left
+        out were the next even order: coefficients of six players, which the kernel does not hold.
+        The last two are ours.
+        """
+        process, a = self.even, self.even.relevance
+        pair, quadruple, sextuple = _per_coefficient(law)
+        variance = np.zeros(len(pairs))
         inverse = np.linalg.inv(process.factor)  # one triangular inverse serves all pairs
-        for start in range(0, len(pairs), PAIRS_AT_ONCE):
-            i, j = pairs[start : start + PAIRS_AT_ONCE].T
-            own = self.chi[:, i] * a[i], self.chi[:, j] * a[j]
-            rest = sums[:, None] - own[0] - own[1]  # sum over the others of a chi
-            e2 = (rest**2 - (squares - a[i] ** 2 - a[j] ** 2)) / 2
-            scale = np.sqrt(a[i] * a[j])
-            # Covariance of the score with each value seen, over 4 sqrt(a_i a_j).
-            cross = self.chi[:, i] * self.chi[:, j] * scale * (weight[0] + weight[1] * e2) / 4
-            value[start : start + len(i)] = scale * (process.dual @ cross)
-            others = float(a.sum()) - a[i] - a[j]
-            pairs_of_others = (others**2 - (squares - a[i] ** 2 - a[j] ** 2)) / 2
-            prior = weight[0] + third * weight[1] * pairs_of_others
-            explained = np.sum((inverse @ cross) ** 2, axis=0)
-            variance[start : start + len(i)] = a[i] * a[j] * np.maximum(prior - explained, 0.0)
+        left_out = process.dual / np.sum(inverse**2, axis=0)  # (U,) errors of each mask left out
+        higher = ABSORBED**2 * float(np.mean(left_out**2))
+        for rows, covariance in self._covariances(pairs, law):
+            i, j = pairs[rows].T
+            squares = float(a @ a) - a[i] ** 2 - a[j] ** 2
+            others = ((float(a.sum()) - a[i] - a[j]) ** 2 - squares) / 2  # e_2 of the others
+            prior = pair**2 * process.variance[0] + quadruple**2 * process.variance[1] * others
+            explained = np.sum((inverse @ covariance) ** 2, axis=0)
+            variance[rows] = np.maximum(a[i] * a[j] * prior - explained, 0.0)
+            variance[rows] += sextuple**2 * higher * _share_of_sixes(a, pairs[rows])
         left = self.design.parts[(0,)][:, self.head] - self._predict(process, self.chi)
         rare = 4 * RANGE_FACTOR / (2 * self.design.units) * float(np.ptp(left))
-        return value, np.hypot(np.sqrt(variance), rare)
+        return self.expected(pairs, law), np.hypot(np.sqrt(variance), rare)
 
     def expected(self, pairs: NDArray[np.int64], law: str) -> Values:
         """See `Surrogate.expected`: the posterior mean is that game."""
-        return self.interactions(pairs, law)[0]
+        value = np.zeros(len(pairs))
+        for rows, covariance in self._covariances(pairs, law):
+            value[rows] = self.even.dual @ covariance
+        return value
+
+    def _covariances(self, pairs: NDArray[np.int64], law: str) -> Iterator[tuple[slice, Values]]:
+        """Yields (U, some pairs) the prior covariance of each value seen with each pair's SII."""
+        process, a = self.even, self.even.relevance
+        pair, quadruple, _ = _per_coefficient(law)
+        sums, squares = self.chi @ a, float(a @ a)
+        for start in range(0, len(pairs), PAIRS_AT_ONCE):
+            rows = slice(start, start + PAIRS_AT_ONCE)
+            i, j = pairs[rows].T
+            own = self.chi[:, i] * a[i], self.chi[:, j] * a[j]
+            rest = sums[:, None] - own[0] - own[1]  # sum over the others of a chi
+            e2 = (rest**2 - (squares - a[i] ** 2 - a[j] ** 2)) / 2
+            prior = pair * process.variance[0] + quadruple * process.variance[1] * e2
+            yield rows, own[0] * own[1] * prior
 
     def predict(self, present: NDArray[np.bool_]) -> Values:
         """See `Surrogate.predict`."""
@@ -127,14 +144,15 @@ class KernelSurrogate:
         return self._predict(self.even, chi) + self._predict(self.odd, chi)
 
     def backup_scores(self) -> Values:
-        """See `Surrogate.backup_scores`: min(|4 c_ij|, |2 c_i|, |2 c_j|)."""
+        """See `Surrogate.backup_scores`: min(|4 c_ij|, |2 c_ij| + min(|2 c_i|, |2 c_j|))."""
         n_players = self.chi.shape[1]
         first, second = np.triu_indices(n_players, k=1)
         pairs = np.stack([first, second], axis=1)
         table = np.zeros((n_players, n_players))
-        table[first, second] = np.abs(self.interactions(pairs, "banzhaf")[0])
+        table[first, second] = np.abs(self.expected(pairs, "banzhaf"))
         single = 2 * np.abs(self.odd.variance[0] * self.odd.relevance * (self.odd.dual @ self.chi))
-        bound: Values = np.minimum(table + table.T, np.minimum.outer(single, single))
+        both = table + table.T
+        bound: Values = np.minimum(both, np.minimum.outer(single, single) + both / 2)
         return bound
 
     def _predict(self, process: Process, chi: Values) -> Values:
@@ -143,6 +161,28 @@ class KernelSurrogate:
             for start in range(0, len(chi), ROWS_AT_ONCE)
         ]
         return process.mean + np.concatenate([*parts, np.zeros(0)])
+
+
+def _per_coefficient(law: str) -> tuple[float, float, float]:
+    """What a coefficient of a pair, and of two or four players more, adds to the pair's SII."""
+    return (4.0, 0.0, 0.0) if law == "banzhaf" else (4.0, 4 / 3, 4 / 5)
+
+
+def _share_of_sixes(relevance: Values, pairs: NDArray[np.int64]) -> Values:
+    """(m,) share that sets with both players of a pair have in e_6, all products of six a_i."""
+    whole = np.zeros(7)
+    whole[0] = 1.0
+    for a in relevance:
+        whole[1:] += a * whole[:-1]
+    if whole[6] <= 0.0:  # fewer than six players
+        return np.zeros(len(pairs))
+    first, second = relevance[pairs].T
+    without = np.repeat(whole[:, None], len(pairs), axis=1)  # (7, m), then without both players
+    for a in (first, second):
+        for order in range(1, 7):
+            without[order] -= a * without[order - 1]
+    share: Values = np.clip(first * second * without[4] / whole[6], 0.0, 1.0)
+    return share
 
 
 def _regress(

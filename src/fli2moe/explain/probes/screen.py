@@ -61,7 +61,7 @@ def screen(
     expansion. `quadblock`: every mask under all flips of whole modalities, so that main effects,
     within-modality and cross-modal interactions fall into different regressions; the same sparse
     expansion. `kernel`: antithetic masks, half of them with other probabilities than 1/2
-    (stratified), and a Gaussian process. `auto`: a pilot of two fifths of the budget, whose masks
+    (stratified), and a Gaussian process. `auto`: a pilot of half of the budget, whose masks
     serve either way; the surrogate that predicts the even half (v(z) + v(1 - z)) / 2 of held-out
     masks of the pilot better is fitted to everything.
 

@@ -1,9 +1,9 @@
 """Screen all pairs with a surrogate, measure the best ones afresh: `sparse`, `quadblock`, `kernel`.
 
-Four fifths of the budget go to the masks that the surrogate is fitted to, the rest to the audit of
-a shortlist, if it pays for `audit.CONTEXTS` contexts of a few pairs; else all goes to the masks.
-Rows of audited pairs (of all heads) hold what was measured, and the column `audited` is 1 there;
-the other rows hold what the surrogate says.
+Four fifths of the budget (half, in a race) go to the masks that the surrogate is fitted to, the
+rest to the audit of a shortlist, if it pays for `audit.CONTEXTS` contexts of a few pairs; else all
+goes to the masks. Rows of audited pairs (of all heads) hold what was measured, and the column
+`audited` is 1 there; the other rows hold what the surrogate says.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fli2moe.explain.probes.tables import Tables, race_of
 from fli2moe.explain.probes.terms import Values
 from fli2moe.explain.scores import Interactions
 
-AUDITED = 0.2  # share of the budget for the audit
+AUDITED, RACED = 0.2, 0.5  # share of the budget for the audit, and where it is a race
 MOST_AUDITED = 32  # pairs on a shortlist, unless the budget pays for `PLENTY` contexts of more
 PLENTY = 64
 LEAST_AUDITED = 4
@@ -80,7 +80,7 @@ def screened(game: TokenGame, request: Request) -> Interactions:
 def _reserved(game: TokenGame, request: Request) -> int:
     """Evaluations kept for the audit; 0 where that would measure too few pairs, or masks lack."""
     few = min(LEAST_AUDITED, len(request.pairs))
-    reserved = int(AUDITED * request.budget)
+    reserved = int((AUDITED if request.top is None else RACED) * request.budget)
     enough = reserved >= CONTEXTS * (1 + 3 * few)
     left = request.budget - reserved - CHECK >= least_screening(game, request.method)
     return reserved if enough and left else 0
@@ -107,7 +107,8 @@ def _shortlist(
     order = list(dict.fromkeys(row for row in turns if row is not None))
 
     def affordable(count: int) -> bool:
-        contexts = PLENTY if count > MOST_AUDITED and not request.listed else CONTEXTS
+        most = MOST_AUDITED if request.top is None else 2 * request.top + LEAST_AUDITED
+        contexts = PLENTY if count > most and not request.listed else CONTEXTS
         return contexts * shared_cost(request.pairs[order[:count]]) + ENDS <= budget
 
     count = bisect_left(range(1, len(order) + 1), True, key=lambda n: not affordable(n))

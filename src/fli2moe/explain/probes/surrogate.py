@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.special import ndtr
 from torch import Tensor
 
@@ -78,8 +80,8 @@ class SparseSurrogate:
         for parity, part in self.expansion.parts.items():
             weights = _sii_weights(part.terms, row, law, len(pairs))
             value += weights @ part.coefficients
-            touched = np.flatnonzero(weights.any(axis=1))
-            variance[touched] += part.jackknife(weights[touched]) ** 2
+            touched = np.flatnonzero(np.diff(weights.indptr))
+            variance[touched] += part.jackknife(weights[touched].toarray()) ** 2
             if parity not in kind:
                 continue
             here = self._of_parity(pairs, parity)
@@ -165,19 +167,18 @@ def surrogate_game(game: TokenGame, surrogates: Sequence[Surrogate]) -> TokenGam
 
 def _sii_weights(
     terms: Sequence[Term], row: dict[tuple[int, int], int], law: str, n_pairs: int
-) -> Values:
+) -> csr_array:
     """(m, K) what each coefficient adds to the SII of each pair."""
-    weights = np.zeros((n_pairs, len(terms)))
+    entries: list[tuple[int, int, float]] = []
     for k, term in enumerate(terms):
         size = len(term)
         if size < 2 or size % 2 or (law == "banzhaf" and size > 2):
             continue
-        for a in range(size):
-            for b in range(a + 1, size):
-                r = row.get((term[a], term[b]))
-                if r is not None:
-                    weights[r, k] = 4.0 / (size - 1)
-    return weights
+        found = (row.get(pair) for pair in combinations(term, 2))
+        entries += [(r, k, 4.0 / (size - 1)) for r in found if r is not None]
+    rows, columns, weights = zip(*entries, strict=True) if entries else ((), (), ())
+    places = (np.array(rows, dtype=np.int64), np.array(columns, dtype=np.int64))
+    return csr_array((np.array(weights, dtype=np.float64), places), shape=(n_pairs, len(terms)))
 
 
 def credibility(z: Values) -> Values:
