@@ -221,12 +221,25 @@ class EvaluationConfig(Strict):
     """What `evaluate` measures."""
 
     attributions: tuple[Attributions, ...] = Field(
-        ("attention_gradient", "gradient_x_input"), description="methods whose faithfulness counts"
+        ("attention_gradient", "attention_rollout", "integrated_gradients", "gradient_x_input"),
+        description="methods whose faithfulness counts",
+    )
+    baselines: tuple[Literal["mean", "zero", "drop"], ...] = Field(
+        ("mean", "zero", "drop"), description="absences that every head's faithfulness is shown for"
     )
     samples: int = Field(300, ge=1, description="test samples of the masking curves, seeded choice")
+    head_samples: int = Field(
+        50, ge=1, description="test samples of the masking curves of every head and baseline"
+    )
     pair_samples: int = Field(
-        50, ge=1, description="test samples of the pair probes, seeded choice"
+        100, ge=1, description="test samples of the pair probes, seeded choice"
     )
     budget: int = Field(500, ge=16, description="model evaluations per sample of the pair probes")
+    pair_contexts: int = Field(
+        16, ge=2, description="fresh contexts in which chosen pairs are compared with others"
+    )
+    check_samples: int = Field(
+        12, ge=2, description="test samples of the sanity checks and of the stability of rankings"
+    )
     random_draws: int = Field(10, ge=1, description="random rankings averaged as control")
     probe: bool = Field(True, description="fit a linear probe on the mean-pooled features")
