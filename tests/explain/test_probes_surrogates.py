@@ -137,13 +137,23 @@ def test_the_strongest_triples_are_those_of_all_triples(keep):
     chi = np.where(generator.random((30, 20)) < 0.5, 1.0, -1.0).astype(np.float32)
     residual = generator.normal(size=30).astype(np.float32)
     sums = {t: float(residual @ chi[:, list(t)].prod(axis=1)) for t in combinations(range(20), 3)}
-    found = strongest_triples(chi, residual, keep)
+    triples, found = strongest_triples(chi, residual, keep)
     noise = NOISE * float(np.linalg.norm(residual))
     loud = [t for t in sorted(sums, key=lambda t: -abs(sums[t])) if abs(sums[t]) > noise]
     assert len(loud) > 8
-    assert [t for t, _ in found] == loud[:keep]
-    for term, correlation in found:
-        assert correlation == pytest.approx(sums[term], abs=1e-4)
+    assert [tuple(t) for t in triples.tolist()] == loud[:keep]
+    assert found.tolist() == pytest.approx([sums[t] for t in loud[:keep]], abs=1e-4)
+
+
+def test_parities_of_many_terms_are_those_of_each():
+    group = np.array([0, 0, 1, 1, 1, 2])
+    nothing = np.zeros(0)
+    design = Design(np.ones((1, 6), dtype=np.float32), group, {}, nothing, nothing)
+    for order in (1, 2, 3, 4):
+        terms = list(combinations(range(6), order))
+        for parity in flips(3):
+            expected = [design.parity(term) == parity for term in terms]
+            assert design.have_parity(np.array(terms), parity).tolist() == expected
 
 
 def test_what_found_terms_suggest():

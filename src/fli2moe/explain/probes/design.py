@@ -58,6 +58,12 @@ class Design:
         counts = np.bincount(self.group[list(term)], minlength=self.n_groups)
         return tuple(int(n) % 2 for n in counts)
 
+    def have_parity(self, terms: NDArray[np.int64], parity: Parity) -> NDArray[np.bool_]:
+        """Returns (K,) which terms (K, order) the part of a parity holds."""
+        counts = (self.group[terms][..., None] == np.arange(self.n_groups)).sum(axis=1)
+        here: NDArray[np.bool_] = (counts % 2 == np.array(parity)).all(axis=1)
+        return here
+
     def values(self) -> Values:
         """Returns (2^G U, H) the values seen, flip by flip in the order of `flips`."""
         return np.concatenate(

@@ -38,6 +38,7 @@ OCCAM = np.log(5.0)  # log odds that a term costs for its unknown coefficient
 MOST_ODDS = 5.0  # log odds that one pair can lend to a triple
 NOISE = 2.5  # standard deviations of a sum over the masks that a search looks above
 LEAST_AT = 2.5  # |z| below which no triple enters, whatever its pairs say
+BLOCK = 64  # rows of a table of pairs that are multiplied at a time
 MOST_TRIPLE_WORK = 1e10  # multiplications of one search; beyond, the weakest players are left out
 
 
@@ -145,12 +146,14 @@ class _Kinds:
             here = np.triu(np.abs(z) > at, k=1) & self._pairs(parity)
             found |= {(int(i), int(j)): (float(z[i, j]), at) for i, j in np.argwhere(here)}
         if counts[3] and search:
+            triples, sums = strongest_triples(chi, r, SEARCHED)
             odds = self._pair_odds(parts)
-            for term, correlation in strongest_triples(chi, r, SEARCHED):
-                if self._in(term, parity):
-                    i, j, k = term
-                    at = _helped(counts[3], odds[i, j] + odds[i, k] + odds[j, k])
-                    found[term] = (float(part.z(np.array(correlation))), at)
+            i, j, k = triples.T
+            least = _helped(counts[3], odds[i, j] + odds[i, k] + odds[j, k])
+            z = part.z(sums.astype(np.float64))
+            here = (np.abs(z) > least) & self.design.have_parity(triples, parity)
+            rows = zip(triples[here].tolist(), z[here].tolist(), least[here].tolist(), strict=True)
+            found |= {tuple(term): (score, at) for term, score, at in rows}
         heirs = {t for t in self.heirs(parts) if self._in(t, parity)}
         for order in (2, 3, 4):
             of_order = sorted(t for t in heirs if len(t) == order)
@@ -245,7 +248,9 @@ def heirs_of(terms: Collection[Term]) -> set[Term]:
     return heirs
 
 
-def strongest_triples(chi: Signs, residual: Signs, keep: int) -> list[tuple[Term, float]]:
+def strongest_triples(
+    chi: Signs, residual: Signs, keep: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Returns the `keep` triples whose product correlates most with the residual, exhaustively.
 
     Costs U P^3 / 3 multiplications. Where that is more than `MOST_TRIPLE_WORK`, only the players
@@ -258,7 +263,7 @@ def strongest_triples(chi: Signs, residual: Signs, keep: int) -> list[tuple[Term
         keep: how many.
 
     Returns:
-        (triple, sum over the masks of residual times product) each.
+        (n, 3) players of each, ascending, and (n,) sums over the masks of residual times product.
     """
     units, n_players = chi.shape
     most = int((3 * MOST_TRIPLE_WORK / units) ** (1 / 3))
@@ -272,19 +277,20 @@ def strongest_triples(chi: Signs, residual: Signs, keep: int) -> list[tuple[Term
     sums: NDArray[np.float32] = np.empty(0, dtype=np.float32)
     bar = np.float32(NOISE * np.sqrt(float(residual @ residual)))
     for i in range(len(players) - 2):
-        rest = chi[:, i + 1 :]
-        table = (rest * (chi[:, i] * residual)[:, None]).T @ rest
-        j, k = np.nonzero(np.abs(table) > bar)
-        j, k = j[j < k], k[j < k]
-        found = np.concatenate([found, np.stack([np.full(len(j), i), j + i + 1, k + i + 1], 1)])
-        sums = np.concatenate([sums, table[j, k]])
+        weighted = chi[:, i] * residual
+        for start in range(i + 1, len(players), BLOCK):  # of a symmetric table, its upper blocks
+            stop, rest = start + BLOCK, chi[:, start:]
+            table = (chi[:, start:stop] * weighted[:, None]).T @ rest
+            j, k = np.nonzero(np.abs(table) > bar)
+            j, k = j[j < k], k[j < k]
+            triples = np.stack([np.full(len(j), i), j + start, k + start], axis=1)
+            found, sums = np.concatenate([found, triples]), np.concatenate([sums, table[j, k]])
         if len(sums) > 8 * keep:
             best = np.argsort(-np.abs(sums), kind="stable")[:keep]
             found, sums = found[best], sums[best]
             bar = np.abs(sums).min()
     best = np.argsort(-np.abs(sums), kind="stable")[:keep]
-    names = players[found[best]].tolist()
-    return [(tuple(t), s) for t, s in zip(names, sums[best].tolist(), strict=True)]
+    return players[found[best]], sums[best]
 
 
 def threshold(candidates: int) -> float:
@@ -292,11 +298,12 @@ def threshold(candidates: int) -> float:
     return float(-ndtri(min(FALSE / candidates, 0.5) / 2))
 
 
-def _helped(candidates: int, odds: float) -> float:
-    """The |z| that a triple enters by, given the log odds of its pairs; never a higher one."""
+def _helped(candidates: int, odds: Values) -> Values:
+    """(n,) |z| that triples enter by, given the log odds of their pairs; never a higher one."""
     alone = threshold(candidates)
     needed = 2 * (np.log(candidates / FALSE) + OCCAM - odds)
-    return float(np.clip(np.sqrt(max(needed, 0.0)), LEAST_AT, alone))
+    least: Values = np.clip(np.sqrt(np.maximum(needed, 0.0)), LEAST_AT, alone)
+    return least
 
 
 def _count(sizes: NDArray[np.int64], parity: Parity, order: int) -> int:
