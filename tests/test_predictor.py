@@ -19,7 +19,7 @@ from fli2moe.data.load import load_dataset
 from fli2moe.data.sample import Dataset, Sample
 from fli2moe.encoders.builtin import BuiltinWords
 from fli2moe.errors import InputError, MachineError
-from fli2moe.evaluation.evaluate import task_metrics
+from fli2moe.evaluation.task import task_metrics
 from fli2moe.evaluation.planted import planted_recovery
 from fli2moe.evaluation.split import TestSplit, run_split
 from fli2moe.explain import pieces
@@ -477,7 +477,7 @@ def test_the_demo_learns_every_label(demo_predictor: Predictor, demo_test: TestS
 
 @pytest.mark.slow
 def test_the_demo_finds_the_planted_pairs(demo_predictor: Predictor, demo_test: TestSplit):
-    found = planted_recovery(demo_predictor, demo_test, 0, None)
+    found = planted_recovery(demo_predictor, demo_test, 0, None).summary
     for kind in ("synergy", "redundancy"):
         assert found[kind]["pairs"] == (found[kind]["players"] - 16) * 16 > 100  # nothing grouped
         assert found[kind]["contexts"] == 4

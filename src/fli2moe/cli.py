@@ -50,6 +50,10 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="explain.key=value or evaluation.key=value, for this call only"),
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="in place of the config's; of the file only `data` then counts"),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 
 
@@ -106,6 +110,7 @@ def train(
     override: Annotated[
         list[str] | None, typer.Option("--set", help="section.key=value, over the config")
     ] = None,
+    preset: Preset = None,
     overwrite: Annotated[bool, typer.Option(help="replace a trained model in --out")] = False,
 ) -> None:
     """Encode once and train the model that a configuration names."""
@@ -116,7 +121,7 @@ def train(
     values = overrides(override or [])
     if seed is not None:
         values["seed"] = seed
-    settings = Config.from_yaml(config, overrides=values)
+    settings = Config.from_yaml(config, overrides=values, preset=preset)
     with Terminal() as terminal:
         train_run(
             settings,
@@ -191,6 +196,75 @@ def report(
     from fli2moe.runs import report_run
 
     typer.echo(f"report: {report_run(run, out)}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="evaluated run folders, as in runs/*")],
+    reference: Annotated[
+        str | None, typer.Option(help="group that others are tested against; that of the first run")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for comparison.json, .md, .tex and .png")
+    ] = None,
+) -> None:
+    """Put several runs and seeds into one table: mean and sd, paired tests, effect sizes."""
+    from fli2moe.evaluation import compare_runs, comparison_tables
+    from fli2moe.study import write_comparison
+    from fli2moe.terminal import Terminal
+
+    found = compare_runs(runs, reference=reference)
+    with Terminal() as terminal:
+        terminal.tables(comparison_tables(found))
+        if out is not None:
+            write_comparison(found, out)
+            terminal.say(f"comparison: {out}")
+
+
+@app.command()
+def reproduce(
+    benchmark: Annotated[str, typer.Argument(help="mmimdb, enrico, mmhs150k, shapes or vec2xor")],
+    out: Annotated[
+        Path | None, typer.Option(help="folder of the study; runs/reproduce-BENCHMARK")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="models of each variant")] = 3,
+    preset: Preset = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="variants to train, repeatable; the usual ones")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="configuration; configs/BENCHMARK.yaml")
+    ] = None,
+    first_seed: Annotated[int, typer.Option(min=0, help="of models, data and evaluation")] = 0,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, over the config")
+    ] = None,
+) -> None:
+    """Do the whole study of a benchmark: train, evaluate, compare, report; go on where stopped."""
+    from fli2moe.evaluation import comparison_tables
+    from fli2moe.study import USUAL
+    from fli2moe.study import reproduce as study
+    from fli2moe.terminal import Terminal
+
+    folder = out or Path("runs") / f"reproduce-{benchmark}"
+    with Terminal() as terminal:
+        found = study(
+            benchmark,
+            folder,
+            seeds=seeds,
+            preset=preset,
+            variants=only or USUAL,
+            config=config,
+            options=overrides(override or []),
+            first_seed=first_seed,
+            progress=terminal.step,
+            progress_epoch=terminal.epoch,
+            say=terminal.say,
+        )
+        for name, comparison in found.comparisons.items():
+            terminal.say(name or benchmark)
+            terminal.tables(comparison_tables(comparison))
+        terminal.say(f"seconds in all: {sum(found.seconds.values()):.0f}; results: {folder}")
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -39,6 +39,8 @@ __all__ = [
 ]
 
 
+BESIDE_PRESET = ("data", "seed", "device")
+"""What a configuration says that no preset does."""
 AFTER_TRAINING = ("explain", "evaluation")
 """The sections that may differ from call to call: the model does not depend on them."""
 
@@ -85,18 +87,23 @@ class Config(Strict):
             raise explain_validation(error, Config, where) from None
 
     @staticmethod
-    def from_yaml(path: str | Path, *, overrides: Mapping[str, Any] | None = None) -> Config:
+    def from_yaml(
+        path: str | Path, *, overrides: Mapping[str, Any] | None = None, preset: str | None = None
+    ) -> Config:
         """Reads a YAML file; relative paths in it are taken from the file's folder.
 
         Args:
             path: the file.
             overrides: {"training.epochs": 3, ...}, put over the file's values.
+            preset: in place of the file's; of the file only `data`, `seed` and `device` then count.
 
         Raises:
             InputError: when it cannot be read or is not valid.
         """
         path = Path(path)
         data: dict[str, Any] = read_yaml(path)
+        if preset is not None:
+            data = {k: v for k, v in data.items() if k in BESIDE_PRESET} | {"preset": preset}
         for key, value in (overrides or {}).items():
             data = _put(data, key.split("."), value, key)
         return Config.from_dict(data, where=str(path)).resolved(path.parent)
@@ -110,12 +117,23 @@ class Config(Strict):
         Raises:
             InputError: when one is unknown or not valid, or was fixed when the model was trained.
         """
+        for key in options:
+            section = key.partition(".")[0]
+            if section not in AFTER_TRAINING:
+                expected = " or ".join(f"{name}.key=value" for name in AFTER_TRAINING)
+                known = section in type(self).model_fields
+                found = "fixed when the model was trained" if known else "no such section"
+                raise InputError(f"--set {key}", found, expected)
+        return self.with_options(options)
+
+    def with_options(self, options: Mapping[str, Any]) -> Config:
+        """Returns the configuration with other values, {"training.epochs": 3, ...}.
+
+        Raises:
+            InputError: when one is unknown or not valid.
+        """
         data: dict[str, Any] = self.model_dump(mode="json")
         for key, value in options.items():
-            if key.partition(".")[0] not in AFTER_TRAINING:
-                expected = " or ".join(f"{section}.key=value" for section in AFTER_TRAINING)
-                found = "fixed when the model was trained" if key.partition(".")[0] in data else ""
-                raise InputError(f"--set {key}", found or "no such section", expected)
             data = _put(data, key.split("."), value, key)
         return Config.from_dict(data, where="--set")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -154,18 +154,42 @@ class Predictor:
         Raises:
             InputError: for an unknown target, score or baseline, or fewer than two players.
         """
-        options = self.config.explain
-        tokens = self.encode([inputs]) if tokens is None else tokens
         names = [target] if isinstance(target, str) else list(target)
         classes = [self.task.index(name) for name in names]
-        kind = score or options.score
+        kind = score or self.config.explain.score
 
         def head_scores(logits: Tensor) -> Tensor:  # (N, heads, C) -> (N, heads)
             if kind == "probability":
                 return self.task.target_probability(logits, classes)
             return torch.stack([self.task.score(logits, c, kind) for c in classes]).mean(0)
 
-        absence = self.baseline(baseline or options.baseline)
+        return self.game_of(head_scores, inputs, tokens, players, baseline=baseline)
+
+    def game_of(
+        self,
+        score: Callable[[Tensor], Tensor],
+        inputs: Inputs,
+        tokens: TokenBatch | None = None,
+        players: Sequence[Player] | None = None,
+        *,
+        score_names: Sequence[str] | None = None,
+        baseline: str | None = None,
+    ) -> TokenGame:
+        """Returns the game of one sample under scores of one's own, several of a head if need be.
+
+        Args:
+            score: maps logits (N, heads, C) to (N, number of scores).
+            inputs: the raw inputs.
+            tokens: as in `game`.
+            players: as in `game`.
+            score_names: one for each score; the model's heads by default.
+            baseline: as in `game`.
+
+        Raises:
+            InputError: for an unknown baseline, or fewer than two players.
+        """
+        tokens = self.encode([inputs]) if tokens is None else tokens
+        absence = self.baseline(baseline or self.config.explain.baseline)
         if absence is None and not self._told:
             self._told.append(DROP_WARNING)
             logger.warning("%s", DROP_WARNING)
@@ -173,9 +197,10 @@ class Predictor:
             self.model,
             tokens,
             self.players(inputs, tokens) if players is None else players,
-            head_scores,
+            score,
             absence,
-            batch_size=options.batch_size,
+            score_names=score_names,
+            batch_size=self.config.explain.batch_size,
         )
 
     def explain(

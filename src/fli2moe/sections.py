@@ -172,6 +172,9 @@ class TrainingConfig(Strict):
         "none", description="weights in the loss: none, balanced, or {class: weight}"
     )
     precision: Literal["32", "bf16-mixed", "16-mixed"] = Field("32", description="precision")
+    permute_labels: bool = Field(
+        False, description="a control: labels of train and val change places among the samples"
+    )
 
     @field_validator("micro_batch", mode="wrap")
     @classmethod

@@ -11,6 +11,7 @@ import torch
 
 from fli2moe.batches import Batches, check_kinds, encode_split
 from fli2moe.config import Config
+from fli2moe.data.permuted import permuted_labels
 from fli2moe.data.sample import Dataset
 from fli2moe.devices import find_device
 from fli2moe.errors import InputError
@@ -56,6 +57,8 @@ def fit(
         if not dataset.split(name):
             raise InputError(dataset.source, f"no {name} samples", "train and val samples")
     check_losses(config)
+    if config.training.permute_labels:
+        dataset = permuted_labels(dataset, config.seed)
     folder = None if out is None else Path(out)
     if folder is not None and not overwrite:
         refuse_overwriting(folder)

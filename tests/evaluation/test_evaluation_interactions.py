@@ -15,7 +15,7 @@ from evaluation_options import with_options
 
 from fli2moe.data.sample import Dataset
 from fli2moe.evaluation import interactions
-from fli2moe.evaluation.evaluate import expert_figures
+from fli2moe.evaluation.task import expert_figures
 from fli2moe.evaluation.interactions import interaction_shares
 from fli2moe.evaluation.split import TestSplit, run_split
 from fli2moe.evaluation.statistics import mean_and_error, mean_of

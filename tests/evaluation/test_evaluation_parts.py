@@ -16,11 +16,12 @@ from sklearn.preprocessing import StandardScaler
 
 from fli2moe.data.sample import Dataset
 from fli2moe.errors import InputError
-from fli2moe.evaluation.evaluate import evaluate, expert_figures, task_metrics
+from fli2moe.evaluation.evaluate import evaluate
 from fli2moe.evaluation.faithfulness import faithfulness, player_sums
 from fli2moe.evaluation.interactions import interaction_shares
 from fli2moe.evaluation.linear_probe import STRENGTHS, linear_probe
 from fli2moe.evaluation.planted import planted_recovery
+from fli2moe.evaluation.task import expert_figures, task_metrics
 from fli2moe.evaluation.split import TestSplit, run_split
 from fli2moe.evaluation.statistics import mean_and_error
 from fli2moe.explain.pieces import contribution_shares

@@ -105,7 +105,7 @@ def test_every_word_and_every_patch_is_a_player_of_its_own(
     predictor: Predictor, split: TestSplit, kind: str, label: str
 ):
     poor = with_options(predictor, evaluation={"budget": 16, "pair_samples": 99})
-    found = planted_recovery(poor, predicted(split, 1.0), 0, None)[kind]
+    found = planted_recovery(poor, predicted(split, 1.0), 0, None).summary[kind]
     count = words(split, label)
     assert found["n"] == len(count)
     assert found["left_out"] == 0
@@ -118,7 +118,7 @@ def test_every_word_and_every_patch_is_a_player_of_its_own(
 
 def test_a_budget_that_pays_for_more_contexts_is_spent(predictor: Predictor, split: TestSplit):
     rich = with_options(predictor, evaluation={"budget": 1500, "pair_samples": 3})
-    found = planted_recovery(rich, predicted(split, 1.0), 0, None)
+    found = planted_recovery(rich, predicted(split, 1.0), 0, None).summary
     for figures in found.values():
         assert figures["contexts"] >= 4
         assert 2 * figures["pairs"] < figures["evaluations"] <= 1500
@@ -126,7 +126,7 @@ def test_a_budget_that_pays_for_more_contexts_is_spent(predictor: Predictor, spl
 
 def test_the_table_says_what_was_searched(predictor: Predictor, split: TestSplit):
     poor = with_options(predictor, evaluation={"budget": 16, "pair_samples": 1})
-    found = planted_recovery(poor, predicted(split, 1.0), 0, None)
+    found = planted_recovery(poor, predicted(split, 1.0), 0, None).summary
     note = metric_tables_of(found)["note"]
     chance = found["synergy"]["chance_precision_at_1"]
     counts = [f"{found['synergy'][c]:g} {c}" for c in ("players", "pairs", "contexts")]
@@ -153,7 +153,7 @@ def test_a_positive_whose_cause_was_cut_off_is_no_miss(
 ):
     silent = [replace(s, inputs={**s.inputs, "text": " "}) for s in dataset.test[:4]]
     split = predicted(run_split(predictor, silent, default_cache(tiny_run)), 1.0)
-    found = planted_recovery(predictor, split, 0, None)
+    found = planted_recovery(predictor, split, 0, None).summary
     assert found
     for figures in found.values():
         for name in ("precision_at_1", "average_precision", "chance_precision_at_1", "pairs"):
@@ -172,7 +172,7 @@ def test_planted_truth_counts_correct_positives_only(predictor: Predictor, split
     assert 0 < len(right) < len(words(split, "sunny"))
     every = with_options(predictor, evaluation={"budget": 16, "pair_samples": 99})
     steps: list[tuple[str, int, int]] = []
-    found = planted_recovery(every, half, 0, lambda *step: steps.append(step))
+    found = planted_recovery(every, half, 0, lambda *step: steps.append(step)).summary
     assert set(found) == {"redundancy"}
     assert found["redundancy"]["n"] == len(right)
     assert ("planted redundancy", len(right), len(right)) in steps
@@ -185,7 +185,7 @@ def test_the_most_probable_label_is_not_predicted_below_one_half(
     logits[:, predictor.task.index("sunny")] = -1.0
     nobody = replace(split, logits=logits, targets=predictor.task.targets(logits))
     assert nobody.targets == [[predictor.task.index("sunny")]] * 24  # an explanation speaks of it
-    assert planted_recovery(predictor, nobody, 0, None) == {}
+    assert planted_recovery(predictor, nobody, 0, None).summary == {}
 
 
 def test_multi_class_positives_are_those_of_the_top_class(predictor: Predictor, split: TestSplit):
@@ -193,5 +193,5 @@ def test_multi_class_positives_are_those_of_the_top_class(predictor: Predictor, 
     single = Predictor(predictor.config, task, predictor.model, predictor.encoders, predictor.means)
     logits = torch.full_like(split.logits, -2.0)
     logits[:, task.index("match")] = -1.0
-    found = planted_recovery(single, replace(split, logits=logits), 0, None)
+    found = planted_recovery(single, replace(split, logits=logits), 0, None).summary
     assert set(found) == {"synergy"}

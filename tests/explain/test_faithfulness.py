@@ -6,6 +6,7 @@ import torch
 
 from fli2moe.errors import InputError
 from fli2moe.explain import TokenGame, top_k_curve
+from fli2moe.explain.faithfulness import top_k_curves
 
 from .games import Counted, halves, random_table
 
@@ -66,6 +67,29 @@ def test_same_seed_same_curve_and_few_evaluations():
     assert top_k_curve(game, scores, "text", seed=6) != curve
     with pytest.raises(FrozenInstanceError):
         curve.full = 0.0  # type: ignore[misc]
+
+
+def test_all_rankings_and_heads_share_their_evaluations():
+    f = Counted(random_table(8, 3, heads=3))
+    game = halves(f, 8, head_names=("mixture", "one", "other"))
+    scores = np.random.default_rng(0).normal(size=(4, 8))
+    curves = top_k_curves(game, scores, "image", draws=3, seed=2)
+    asked = f.rows
+    assert asked <= 1 + (4 + 3) * 2 * 5
+    for ranking, of_heads in zip(scores, curves, strict=True):
+        assert list(of_heads) == ["mixture", "one", "other"]
+        for head, curve in of_heads.items():
+            alone = top_k_curve(game.on(head), ranking, "image", draws=3, seed=2)
+            assert curve == alone
+    assert f.rows == asked
+    assert len({curve.comprehensiveness for curve in curves[0].values()}) == 3
+    chance = {of_heads["one"].random_sufficiency for of_heads in curves}
+    assert len(chance) == 1
+
+
+def test_rankings_that_do_not_fit_the_game_are_refused():
+    with pytest.raises(InputError, match=r"shape \(6,\); expected \(rankings, 6\)"):
+        top_k_curves(additive(), np.zeros(6), "text")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fli2moe.evaluation.part import Part
 from fli2moe.evaluation.split import TestSplit
 from fli2moe.evaluation.statistics import mean_and_error, mean_of
 from fli2moe.explain.probes import interaction_share
@@ -16,7 +17,7 @@ LEAST_EVALUATIONS = 2 * LEAST_MASKS
 
 def interaction_shares(
     predictor: Predictor, test: TestSplit, seed: int, progress: Progress | None
-) -> dict[str, Any]:
+) -> Part:
     """Returns {head: mean share of the variance of v(S) that interactions explain, with its error}.
 
     Coalitions hold each player with probability 1/2. Every target of a sample (see `TestSplit`) is
@@ -45,7 +46,7 @@ def interaction_shares(
             label: {head: mean_and_error(values) for head, values in by_head.items()}
             for label, by_head in by_label.items()
         }
-    return result
+    return Part(result)
 
 
 def _of_sample(

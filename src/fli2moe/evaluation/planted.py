@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from fli2moe.data.causes import lies_on
 from fli2moe.data.sample import Cause
+from fli2moe.evaluation.part import Part
 from fli2moe.evaluation.split import TestSplit
 from fli2moe.evaluation.statistics import mean_and_error
 from fli2moe.explain.probes import redundancy_gaps, shapley_interactions
@@ -33,10 +34,12 @@ class Recovery:
 
     Attributes:
         precision_at_1: 1 if the first pair is a true one, else 0.
+        precision_at_k: share of true pairs among the first k, k being how many there are.
         average_precision: mean over the true pairs of the precision at their ranks.
     """
 
     precision_at_1: float
+    precision_at_k: float
     average_precision: float
 
 
@@ -63,8 +66,8 @@ class Search:
 
 def planted_recovery(
     predictor: Predictor, test: TestSplit, seed: int, progress: Progress | None
-) -> dict[str, Any]:
-    """Returns precision@1 and average precision of the recovered pairs, per interaction and head.
+) -> Part:
+    """Returns precision@1, precision@k and average precision of the recovered pairs, by head.
 
     Only samples that carry the label and are predicted to carry it count: the truth is the pair of
     causes there, the target is that label. Synergy is ranked by SII, redundancy by the redundancy
@@ -73,10 +76,11 @@ def planted_recovery(
     that cannot pay for two contexts of all pairs, exactly what they cost. Medians over the samples
     say what was searched, `chance_precision_at_1` what a random order would reach, `left_out` how
     many samples have no player on a cause. Several labels of one interaction count together; data
-    without planted causes give {}.
+    without planted causes give an empty part.
     """
     options = predictor.config.evaluation
     result: dict[str, Any] = {}
+    rows: dict[int, dict[str, float]] = {}
     for kind in ESTIMATORS:
         found = _positives(predictor, test, kind)
         if not found:
@@ -86,7 +90,12 @@ def planted_recovery(
         for done, position in enumerate(chosen):
             i, cause = found[position]
             search = _search(predictor, test, i, cause, seed + i)
-            searches += [search] if search else []
+            if search:
+                searches.append(search)
+                row = rows.setdefault(i, {})
+                for head, recovered in search.by_head.items():
+                    row[f"planted.{kind}.{head}.precision_at_1"] = recovered.precision_at_1
+                    row[f"planted.{kind}.{head}.average_precision"] = recovered.average_precision
             if progress:
                 progress(f"planted {kind}", done + 1, len(chosen))
         heads = predictor.model.heads
@@ -99,7 +108,7 @@ def planted_recovery(
             **{count: _median([getattr(s, count) for s in searches]) for count in COUNTS},
             "experts": figures,
         }
-    return result
+    return Part(result, rows)
 
 
 def _positives(predictor: Predictor, test: TestSplit, kind: str) -> list[tuple[int, Cause]]:
@@ -165,18 +174,21 @@ def recovery(scores: PairScores, truth: NDArray[np.bool_]) -> Recovery:
     order = scores.order()
     relevant = truth[scores.first[order], scores.second[order]]
     if not relevant.any():
-        return Recovery(0.0, 0.0)
+        return Recovery(0.0, 0.0, 0.0)
     ranks = np.flatnonzero(relevant) + 1
     precision = np.arange(1, len(ranks) + 1) / ranks
-    return Recovery(float(relevant[0]), float(precision.sum() / np.triu(truth).sum()))
+    k = int(np.triu(truth).sum())
+    return Recovery(float(relevant[0]), float(relevant[:k].sum() / k), float(precision.sum() / k))
 
 
 def _figures(values: Sequence[Recovery]) -> dict[str, Any]:
     first = mean_and_error([v.precision_at_1 for v in values])
+    several = mean_and_error([v.precision_at_k for v in values])
     average = mean_and_error([v.average_precision for v in values])
     return {
         "precision_at_1": first["mean"],
         "precision_at_1_error": _proportion_error([v.precision_at_1 for v in values]),
+        "precision_at_k": several["mean"],
         "average_precision": average["mean"],
         "average_precision_error": average["standard_error"] or None,  # all alike tells no error
         "n": first["n"],

@@ -87,6 +87,36 @@ def top_k_curve(
         InputError: an unknown modality, a K out of range, scores of another shape or not finite,
             fewer than one draw.
     """
+    array = np.asarray(scores, dtype=np.float64)
+    if array.shape != (game.n_players,):
+        raise InputError("scores", f"shape {array.shape}", f"({game.n_players},)")
+    return top_k_curves(game, array[None], modality, percents, draws, seed)[0][game.head]
+
+
+def top_k_curves(
+    game: TokenGame,
+    scores: NDArray[np.float64],
+    modality: str,
+    percents: Sequence[float] = PERCENTS,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> list[dict[str, FaithfulnessCurve]]:
+    """Returns, for each of R rankings, {head: the curve of that head's p}, as `top_k_curve`.
+
+    All are read off the same evaluations: one coalition gives every head's p, and the random
+    rankings are the same for all.
+
+    Args:
+        game: as in `top_k_curve`; every head is read.
+        scores: (R, P) importance of every player, one row per ranking.
+        modality: as in `top_k_curve`, like what follows.
+        percents: K.
+        draws: of the control.
+        seed: of the control.
+
+    Raises:
+        InputError: as `top_k_curve`.
+    """
     members = _members(game, modality)
     values = _values(game, scores, members)
     if draws < 1:
@@ -94,44 +124,43 @@ def top_k_curve(
     counts = tuple(max(1, ceil(_percent(k) * len(members) / 100)) for k in percents)
     if not counts:
         raise InputError("percents", "none", "at least one K", f"the usual ones are {PERCENTS}")
-    ranked = members[np.lexsort((members, -values))]
     generator = np.random.default_rng(seed)
-    rankings = [ranked, *(generator.permutation(members) for _ in range(draws))]
-    drops = _drops(game, rankings, members, counts)  # (1 + draws, 2, K)
-    chance = drops.drops[1:].mean(axis=0)
-    return FaithfulnessCurve(
-        modality,
-        tuple(float(k) for k in percents),
-        counts,
-        drops.full,
-        _floats(drops.drops[0, 0]),
-        _floats(drops.drops[0, 1]),
-        _floats(chance[0]),
-        _floats(chance[1]),
-    )
+    rankings = [members[np.lexsort((members, -row))] for row in values]
+    rankings += [generator.permutation(members) for _ in range(draws)]
+    p = _masked(game, rankings, counts)
+    chance = p.drops[len(values) :].mean(axis=0)  # (2, K, heads)
+
+    def curve(ranking: int, head: int) -> FaithfulnessCurve:
+        return FaithfulnessCurve(
+            modality,
+            tuple(float(k) for k in percents),
+            counts,
+            float(p.full[head]),
+            *(_floats(drops) for drops in p.drops[ranking, :, :, head]),
+            *(_floats(drops) for drops in chance[:, :, head]),
+        )
+
+    names = game.head_names
+    return [{name: curve(r, h) for h, name in enumerate(names)} for r in range(len(values))]
 
 
 @dataclass(frozen=True, eq=False)
-class _Drops:
-    full: float
-    drops: NDArray[np.float64]  # (rankings, 2, K): top k hidden, only top k kept
+class _Masked:
+    full: NDArray[np.float64]  # (heads,) p with everybody present
+    drops: NDArray[np.float64]  # (rankings, 2, K, heads): top k hidden, only top k kept
 
 
-def _drops(
-    game: TokenGame,
-    rankings: Sequence[NDArray[np.int64]],
-    members: NDArray[np.int64],
-    counts: Sequence[int],
-) -> _Drops:
+def _masked(
+    game: TokenGame, rankings: Sequence[NDArray[np.int64]], counts: Sequence[int]
+) -> _Masked:
     coalitions = np.ones((len(rankings), 2, len(counts), game.n_players), dtype=np.bool_)
     for r, ranking in enumerate(rankings):
         for c, k in enumerate(counts):
             coalitions[r, 0, c, ranking[:k]] = False
             coalitions[r, 1, c, ranking[k:]] = False
     everybody = np.ones((1, game.n_players), dtype=np.bool_)
-    rows = np.concatenate([everybody, coalitions.reshape(-1, game.n_players)])
-    p = game(rows)
-    return _Drops(float(p[0]), (p[0] - p[1:]).reshape(len(rankings), 2, len(counts)))
+    p = game.heads(np.concatenate([everybody, coalitions.reshape(-1, game.n_players)]))
+    return _Masked(p[0], (p[0] - p[1:]).reshape(*coalitions.shape[:3], -1))
 
 
 def _members(game: TokenGame, modality: str) -> NDArray[np.int64]:
@@ -142,12 +171,11 @@ def _members(game: TokenGame, modality: str) -> NDArray[np.int64]:
 
 
 def _values(
-    game: TokenGame, scores: Sequence[float] | NDArray[np.float64], members: NDArray[np.int64]
+    game: TokenGame, scores: NDArray[np.float64], members: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    array = np.asarray(scores, dtype=np.float64)
-    if array.shape != (game.n_players,):
-        raise InputError("scores", f"shape {array.shape}", f"({game.n_players},)")
-    values: NDArray[np.float64] = array[members]
+    if scores.ndim != 2 or scores.shape[1] != game.n_players:
+        raise InputError("scores", f"shape {scores.shape}", f"(rankings, {game.n_players})")
+    values: NDArray[np.float64] = scores[:, members]
     if not np.isfinite(values).all():
         raise InputError("scores", "NaN or infinite importance", "finite values")
     return values

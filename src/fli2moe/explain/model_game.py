@@ -29,6 +29,7 @@ def model_game(
     score: Callable[[Tensor], Tensor],
     baseline: Mapping[str, Tensor] | None,
     *,
+    score_names: Sequence[str] | None = None,
     batch_size: int = 256,
     progress: Callable[[int], None] | None = None,
 ) -> TokenGame:
@@ -42,8 +43,9 @@ def model_game(
         model: any model of this library.
         tokens: one sample (B = 1).
         players: what may be hidden.
-        score: maps logits (N, heads, C) to scores (N, heads).
+        score: maps logits (N, heads, C) to scores (N, heads), or (N, `score_names`).
         baseline: {modality: (D,)}, or None to drop hidden tokens.
+        score_names: of what `score` returns; the model's heads by default.
         batch_size: coalitions in one forward pass.
         progress: called with the number of evaluations just made.
 
@@ -75,9 +77,8 @@ def model_game(
         logits = output.head_logits if len(model.heads) > 1 else output.logits[:, None]
         return score(logits)
 
-    return TokenGame(
-        evaluate, tuple(players), model.heads, batch_size=batch_size, progress=progress
-    )
+    names = model.heads if score_names is None else tuple(score_names)
+    return TokenGame(evaluate, tuple(players), names, batch_size=batch_size, progress=progress)
 
 
 def _owners(tokens: TokenBatch, players: Sequence[Player]) -> dict[str, Tensor]:

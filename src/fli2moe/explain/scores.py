@@ -138,12 +138,14 @@ class PairScores:
     def order(self, *, ascending: bool = False) -> NDArray[np.int64]:
         """Returns row numbers by value; ties go to the smaller player indices, so it is stable.
 
-        Audited rows come first: the value of a pair that was measured only while screening holds
-        the luck of the best of many, and must not push aside one that was measured afresh.
+        Audited rows beyond zero come first: the value of a pair that was measured only while
+        screening holds the luck of the best of many, and must not push aside one that was measured
+        afresh. One that proved to be of the other sign, or nothing, has no such claim.
         """
         value = self.value if ascending else -self.value
-        screened = 1 - self.columns.get("audited", np.zeros(len(self)))
-        return np.lexsort((self.second, self.first, value, screened))
+        audited = self.columns.get("audited", np.zeros(len(self))) == 1
+        behind = ~(audited & (value < 0))
+        return np.lexsort((self.second, self.first, value, behind))
 
     def top(self, k: int, *, head: str | None = None, ascending: bool = False) -> list[Pair]:
         """Returns the k pairs with the largest value of one head (the first head by default)."""

@@ -1,0 +1,209 @@
+"""Does hiding a ranking's top pairs matter more than hiding others, and do they interact more?
+
+v is a game, N everybody, D(X) = v(N) - v(N without X). Definitions are those of design 3.8; what
+is ours there is ours here. Nothing here looks at how the pairs were ranked: give contexts that the
+ranking has not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fli2moe.errors import InputError
+from fli2moe.explain.edge_swap import edge_swapped
+from fli2moe.explain.game import TokenGame
+from fli2moe.explain.probes.laws import draw_contexts
+from fli2moe.explain.probes.monte_carlo import corners_in
+from fli2moe.explain.probes.terms import Values, gap_terms
+
+COUNTS = (1, 2, 5, 10, 20)
+"""m, how many of the top pairs are hidden."""
+TESTED = (5, 10)
+"""m of the comparison with edge-swapped pairs; ten is the primary one."""
+DRAWS = 5
+"""Random sets of a control that are averaged."""
+CONTROLS = ("random_pairs", "same_players", "top_players")
+"""(a) m random pairs; (b) random players, as many of each modality; (c) the top ones, likewise."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hidden:
+    """The players of the top m pairs hidden, and those of its controls; H heads.
+
+    Attributes:
+        values: {`ranked` or a control: (draws, H) v(N without X)}, one draw where nothing is drawn.
+        block: (H,) B = D(T u I) - D(T) - D(I), T and I the members of the two modalities; NaN
+            where the pairs are not of two modalities.
+        top_block: (H,) the same of the top players.
+        joint: (H,) D(T u I) of the ranked pairs.
+        players: how many are hidden.
+    """
+
+    values: dict[str, Values]
+    block: Values
+    top_block: Values
+    joint: Values
+    players: int
+
+
+@dataclass(frozen=True, eq=False)
+class Masking:
+    """What hiding a ranking's pairs does.
+
+    Attributes:
+        whole: (H,) v(N).
+        hidden: {m: what is left}; an m larger than the ranking is not there.
+    """
+
+    whole: Values
+    hidden: dict[int, Hidden]
+
+
+def mask_pairs(
+    game: TokenGame,
+    ranked: NDArray[np.int64],
+    importance: NDArray[np.float64],
+    generator: np.random.Generator,
+    counts: Sequence[int] = COUNTS,
+) -> Masking:
+    """Hides the members of the top pairs, and of the controls (a) to (c); every head is scored.
+
+    The edge-swapped control hides the same players, so it has no place here: see `compare_pairs`.
+
+    Args:
+        game: of P players.
+        ranked: (R, 2) cross-modal pairs, best first.
+        importance: (P,) of single players, for control (c); NaN ranks last.
+        generator: of the random controls.
+        counts: the m.
+
+    Raises:
+        InputError: when `importance` has another shape.
+    """
+    if importance.shape != (game.n_players,):
+        found = f"importance of shape {importance.shape}"
+        raise InputError("mask_pairs", found, f"({game.n_players},)")
+    modality: NDArray[np.str_] = np.array([player.modality for player in game.players])
+    every, order = game.cross_modal_pairs(), np.argsort(-np.nan_to_num(importance, nan=-np.inf))
+    plans: dict[int, dict[str, list[NDArray[np.int64]]]] = {}
+    for m in counts:
+        if m > len(ranked):
+            continue
+        members = np.unique(ranked[:m])
+        kinds, sizes = np.unique(modality[members], return_counts=True)
+        needed = dict(zip(kinds.tolist(), sizes.tolist(), strict=True))
+        top = _first_of(order, modality, needed)
+        plans[m] = {
+            "ranked": [members],
+            "random_pairs": [
+                np.unique(every[generator.choice(len(every), min(m, len(every)), replace=False)])
+                for _ in range(DRAWS)
+            ],
+            "same_players": [
+                _first_of(generator.permutation(game.n_players), modality, needed)
+                for _ in range(DRAWS)
+            ],
+            "top_players": [top],
+            "blocks": [members[modality[members] == kind] for kind in needed],
+            "top_blocks": [top[modality[top] == kind] for kind in needed],
+        }
+    sets = [x for plan in plans.values() for group in plan.values() for x in group]
+    coalitions = np.ones((1 + len(sets), game.n_players), dtype=np.bool_)
+    for row, members in enumerate(sets, start=1):
+        coalitions[row, members] = False
+    values = game.heads(coalitions)
+    whole, left = values[0], iter(values[1:])
+    hidden = {}
+    for m, plan in plans.items():
+        left_with: dict[str, Values] = {
+            name: np.array([next(left) for _ in group]) for name, group in plan.items()
+        }
+        joint = whole - left_with["ranked"][0]
+        hidden[m] = Hidden(
+            {name: left_with[name] for name in ("ranked", *CONTROLS)},
+            _block(whole, joint, left_with["blocks"]),
+            _block(whole, whole - left_with["top_players"][0], left_with["top_blocks"]),
+            joint,
+            len(plan["ranked"][0]),
+        )
+    return Masking(whole, hidden)
+
+
+def _first_of(
+    order: NDArray[np.int64], modality: NDArray[np.str_], needed: dict[str, int]
+) -> NDArray[np.int64]:
+    """The first players in an order, so many of each modality."""
+    chosen = [order[modality[order] == kind][:count] for kind, count in needed.items()]
+    return np.concatenate(chosen) if chosen else np.empty(0, dtype=np.int64)
+
+
+def _block(whole: Values, joint: Values, parts: Values) -> Values:
+    if len(parts) != 2:
+        return np.full_like(whole, np.nan)
+    block: Values = joint - (whole - parts[0]) - (whole - parts[1])
+    return block
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """Mean terms of the top m pairs and of edge-swapped ones in the same contexts; H heads.
+
+    Attributes:
+        interaction: (H,) mean Delta_S of the ranked pairs minus that of the swapped ones.
+        gap: (H,) the same of RG_S.
+        ranked_interaction, ranked_gap: (H,) of the ranked pairs alone.
+    """
+
+    interaction: Values
+    gap: Values
+    ranked_interaction: Values
+    ranked_gap: Values
+
+
+def compare_pairs(
+    game: TokenGame,
+    rankings: Sequence[NDArray[np.int64]],
+    n_contexts: int,
+    generator: np.random.Generator,
+    counts: Sequence[int] = TESTED,
+    law: str = "shapley",
+) -> list[dict[int, Contrast]]:
+    """Compares each ranking's top m pairs with edge-swapped ones (design 3.8, primary statistics).
+
+    All pairs of all rankings are measured in the same contexts, 1 + players + pairs evaluations
+    each. An m for which there are too few pairs, or no swap, is not in the result: not 0.
+
+    Args:
+        game: of P players.
+        rankings: (R, 2) cross-modal pairs each, best first.
+        n_contexts: even, drawn in antithetic pairs.
+        generator: of contexts and swaps.
+        counts: the m.
+        law: of the contexts.
+    """
+    asked: list[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]] = []
+    for number, ranked in enumerate(rankings):
+        for m in (m for m in counts if m <= len(ranked)):
+            swapped = edge_swapped(ranked[:m], game.players, generator)
+            if swapped is not None:
+                asked.append((number, m, ranked[:m], swapped))
+    results: list[dict[int, Contrast]] = [{} for _ in rankings]
+    if not asked:
+        return results
+    pairs = np.unique(np.concatenate([np.concatenate([a[2], a[3]]) for a in asked]), axis=0)
+    corners = corners_in(game, pairs, draw_contexts(law, n_contexts, game.n_players, generator))
+    delta, gap = corners.interaction.mean(axis=0), gap_terms(corners).gap.mean(axis=0)  # (pairs, H)
+    place = {pair: row for row, pair in enumerate(map(tuple, pairs.tolist()))}
+    for number, m, ranked, swapped in asked:
+        own, other = ([place[p] for p in map(tuple, x.tolist())] for x in (ranked, swapped))
+        results[number][m] = Contrast(
+            delta[own].mean(axis=0) - delta[other].mean(axis=0),
+            gap[own].mean(axis=0) - gap[other].mean(axis=0),
+            delta[own].mean(axis=0),
+            gap[own].mean(axis=0),
+        )
+    return results

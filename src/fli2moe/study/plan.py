@@ -1,0 +1,135 @@
+"""What a study trains: models and loss variants by name, and the data of each benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fli2moe.config import Config
+from fli2moe.data.shapes import write_shapes
+from fli2moe.data.vec2xor import SETTINGS, write_vec2xor
+from fli2moe.errors import InputError, unknown_name
+
+ON_DISK = ("mmimdb", "enrico", "mmhs150k")
+"""Benchmarks whose data somebody else holds; `configs/<name>.yaml` says where they lie here."""
+MADE = ("shapes", "vec2xor")
+"""Benchmarks that our own generators make."""
+BENCHMARKS = (*ON_DISK, *MADE)
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "dense": {"model.name": "dense"},
+    "sparse_moe": {"model.name": "sparse_moe"},
+    "fli2moe": {},
+    "fli2moe-cos": {"losses.decorrelation": "cos"},
+    "fli2moe-cka": {"losses.decorrelation": "cka"},
+    "fli2moe-barlow": {"losses.decorrelation": "barlow"},
+    "specialised": {"losses.variant": "residual", "losses.router": "pid"},
+    "permuted": {"training.permute_labels": True},
+    # Not trained unless asked for.
+    "fli2moe-cka_debiased": {"losses.decorrelation": "cka_debiased"},
+    "fli2moe-barlow_full": {"losses.decorrelation": "barlow_full"},
+    "no-interaction-losses": {"losses.interaction": 0.0},
+    "late_fusion": {"model.name": "late_fusion"},
+    "early_fusion": {"model.name": "early_fusion"},
+}
+"""{name: options over the benchmark's configuration}."""
+USUAL = tuple(VARIANTS)[:8]
+"""The variants of a whole study: the paper's baselines, the follow-up's decorrelations, the losses
+that repair the experts' roles, and a control whose training labels are permuted."""
+CONTROLS = ("permuted",)
+"""Variants that stand for no model: left out of the comparison of models."""
+
+SHAPES_SIZES = (5000, 500, 500)
+VEC2XOR_SIZE = 20_000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One data set of a benchmark.
+
+    Attributes:
+        name: its folder below the study's; empty where the benchmark has one data set.
+        config: of the variant `fli2moe`, seed 0.
+    """
+
+    name: str
+    config: Config
+
+
+def settings_of(
+    benchmark: str,
+    out: Path,
+    *,
+    config: Path | None,
+    preset: str | None,
+    options: Mapping[str, Any],
+    seed: int,
+) -> list[Setting]:
+    """Returns the data sets of a benchmark, made where they are ours and not there yet.
+
+    Args:
+        benchmark: one of `BENCHMARKS`.
+        out: folder of the study; made data go to `out/data`.
+        config: configuration of a benchmark on disk; `configs/<benchmark>.yaml` by default.
+        preset: in place of the configuration's: of its file only the `data` section then counts.
+        options: {`section.key`: value} over everything.
+        seed: of made data.
+
+    Raises:
+        InputError: for an unknown name or option, or a configuration that is missing or not valid.
+    """
+    if benchmark not in BENCHMARKS:
+        raise unknown_name("reproduce", "benchmark", benchmark, BENCHMARKS)
+    if benchmark in ON_DISK:
+        path = config or Path("configs") / f"{benchmark}.yaml"
+        return [Setting("", _from_file(path, preset, options))]
+    if config is not None:
+        raise InputError("--config", f"given for {benchmark}", "made data need none")
+    if benchmark == "shapes":
+        manifest = _made(out / "data", lambda folder: write_shapes(folder, SHAPES_SIZES, seed))
+        encoders = {"text": "builtin:words", "image": "builtin:patches"}
+        return [Setting("", _made_config(manifest, "multilabel", encoders, preset, options))]
+    found = []
+    for name in SETTINGS:
+        folder = out / name / "data"
+        manifest = _made(folder, lambda f, name=name: write_vec2xor(f, name, VEC2XOR_SIZE, seed))
+        found.append(Setting(name, _made_config(manifest, "multiclass", {}, preset, options)))
+    return found
+
+
+def variant_config(setting: Setting, variant: str, seed: int) -> Config:
+    """Returns the configuration of one variant and seed.
+
+    Raises:
+        InputError: for an unknown variant.
+    """
+    if variant not in VARIANTS:
+        raise unknown_name("reproduce", "variant", variant, VARIANTS)
+    return setting.config.with_options({**VARIANTS[variant], "seed": seed})
+
+
+def _from_file(path: Path, preset: str | None, options: Mapping[str, Any]) -> Config:
+    if not path.is_file():
+        remedy = "run in a checkout of fli2moe, or name a configuration: --config my.yaml"
+        raise InputError(str(path), "no such configuration", "a YAML file", remedy)
+    return Config.from_yaml(path, overrides=options, preset=preset)
+
+
+def _made(folder: Path, write: Callable[[Path], Path]) -> Path:
+    """The manifest in a folder, written unless a whole one is there."""
+    manifest = folder / "manifest.csv"
+    return manifest if manifest.is_file() else write(folder)
+
+
+def _made_config(
+    manifest: Path,
+    labels: str,
+    modalities: Mapping[str, Mapping[str, Any]],
+    preset: str | None,
+    options: Mapping[str, Any],
+) -> Config:
+    data = {"path": str(manifest.resolve()), "labels": labels, "modalities": dict(modalities)}
+    config = Config.from_dict({"preset": preset or "demo", "data": data}, where="reproduce")
+    return config.with_options(options)
