@@ -1,0 +1,84 @@
+"""VEC2XOR: the mechanism of each setting is what its name says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from fli2moe.config import Config
+from fli2moe.data import load_dataset
+from fli2moe.data.vec2xor import (
+    HOLDS,
+    SETTINGS,
+    TOKENS,
+    WIDTH,
+    WINNERS,
+    draw_vec2xor,
+    write_vec2xor,
+)
+from fli2moe.errors import InputError
+
+
+def told(x: np.ndarray, y: np.ndarray, products: bool = False) -> float:
+    """Held-out accuracy of a linear model; `products`: of the two bits that it reads, and XOR."""
+    flat = x.reshape(len(x), -1)
+    half = len(x) // 2
+    model = LogisticRegression(max_iter=300).fit(flat[:half], y[:half])
+    return float(model.score(flat[half:], y[half:]))
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_each_modality_holds_the_bits_that_it_should(setting):
+    vectors, bits = draw_vec2xor(setting, 2000, 0)
+    for modality, tokens in TOKENS.items():
+        assert vectors[modality].shape == (2000, tokens, WIDTH)
+        for bit in (0, 1):
+            accuracy = told(vectors[modality], bits[:, bit])
+            if bit in HOLDS[setting][modality]:
+                assert accuracy > 0.98
+            else:
+                assert abs(accuracy - 0.5) < 4 * 0.5 / np.sqrt(1000)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_no_linear_model_reads_the_label(setting):
+    vectors, bits = draw_vec2xor(setting, 2000, 1)
+    both = np.concatenate([v.reshape(2000, -1) for v in vectors.values()], axis=1)
+    assert abs(told(both, bits[:, 0] ^ bits[:, 1]) - 0.5) < 4 * 0.5 / np.sqrt(1000)
+
+
+def test_directions_are_the_same_in_every_setting_and_seeds_differ():
+    first = draw_vec2xor("redundancy", 4000, 0)
+    other = draw_vec2xor("uniqueness_first", 4000, 1)
+    means = [
+        v["first"][b[:, 0] == 1].mean(0) - v["first"][b[:, 0] == 0].mean(0)
+        for v, b in (first, other)
+    ]
+    assert np.corrcoef(means[0].ravel(), means[1].ravel())[0, 1] > 0.95
+    again = draw_vec2xor("redundancy", 4000, 0)
+    assert (again[0]["second"] == first[0]["second"]).all()
+    assert (other[1] != first[1]).any()
+
+
+def test_a_written_set_is_read_as_any_other(tmp_path: Path):
+    manifest = write_vec2xor(tmp_path / "v", "synergy", 40, seed=3)
+    modalities = {m: {"encoder": "vector", "width": WIDTH} for m in TOKENS}
+    config = Config.from_dict({"data": {"path": str(manifest), "modalities": modalities}})
+    dataset = load_dataset(config.data)
+    assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (28, 6, 6)
+    vectors, bits = draw_vec2xor("synergy", 40, 3)
+    for n, sample in enumerate(dataset.samples):
+        assert sample.labels == ("different" if bits[n, 0] ^ bits[n, 1] else "same",)
+        assert (np.load(sample.inputs["second"]) == vectors["second"][n]).all()
+
+
+def test_every_setting_has_a_winner_and_bad_ones_are_refused(tmp_path: Path):
+    assert set(WINNERS) == set(HOLDS)
+    with pytest.raises(InputError, match="'sinergy'.*'synergy'"):
+        write_vec2xor(tmp_path, "sinergy")
+    with pytest.raises(InputError, match="5 samples; expected at least 20"):
+        write_vec2xor(tmp_path, "synergy", 5)
+    assert not (tmp_path / "manifest.csv").exists()
