@@ -100,13 +100,13 @@ class LossConfig(Strict):
     noise_fraction: float = Field(
         1.0, gt=0, le=1, description="share of the batch that noise passes use"
     )
-    variant: Literal["paper", "swap", "predictive", "residual"] = Field(
+    variant: Literal["paper", "swap", "predictive", "residual", "complete"] = Field(
         "paper",
-        description="swap: another sample's modality in place of noise; predictive, residual: "
-        "experts predict what their name says",
+        description="swap: another sample's modality in place of noise; predictive, residual, "
+        "complete: experts predict what their name says",
     )
     space: Literal["latent", "logit"] = Field(
-        "latent", description="what paper and swap compare; predictive and residual use logits"
+        "latent", description="what paper and swap compare; the others use logits"
     )
     replacement: Literal["noise", "zero", "mean"] = Field(
         "noise", description="what paper puts in a modality's place, in the projected space"

@@ -58,6 +58,7 @@ class Dataset:
         multilabel: whether a sample may carry any number of labels.
         source: what it was read from, for messages and reports.
         notes: warnings found while reading (leakage between splits, ...).
+        notice: what a reader of its reports is to be told of its content; empty for most.
     """
 
     samples: Sequence[Sample]
@@ -66,6 +67,7 @@ class Dataset:
     multilabel: bool = False
     source: str = ""
     notes: tuple[str, ...] = field(default=())
+    notice: str = ""
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """Returns the samples of one split, in order.

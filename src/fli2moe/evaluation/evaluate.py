@@ -14,9 +14,14 @@ from fli2moe.evaluation.concentration import concentration
 from fli2moe.evaluation.faithfulness import faithfulness
 from fli2moe.evaluation.interactions import interaction_shares
 from fli2moe.evaluation.linear_probe import linear_probe
+from fli2moe.evaluation.pair_masking import pair_masking
 from fli2moe.evaluation.part import Part
 from fli2moe.evaluation.planted import planted_recovery
+from fli2moe.evaluation.rendering import to_latex, to_markdown
+from fli2moe.evaluation.results import write_samples
+from fli2moe.evaluation.sanity import sanity
 from fli2moe.evaluation.split import TestSplit, run_split
+from fli2moe.evaluation.stability import stability
 from fli2moe.evaluation.tables import metric_tables
 from fli2moe.evaluation.task import expert_figures, task_metrics
 from fli2moe.features import Progress
@@ -27,7 +32,10 @@ PARTS: dict[str, Callable[[Predictor, TestSplit, int, Progress | None], Part]] =
     "interaction_share": interaction_shares,
     "faithfulness": faithfulness,
     "concentration": concentration,
+    "pair_masking": pair_masking,
     "planted": planted_recovery,
+    "sanity": sanity,
+    "stability": stability,
 }
 """Sections of `metrics.json` beside `task` and `experts`; an empty one is left out."""
 
@@ -72,7 +80,7 @@ def evaluate(
             "task": task_metrics(predictor, test),
             "experts": expert_figures(predictor, test),
         }
-        if getattr(dataset, "notice", ""):
+        if dataset.notice:
             metrics["data"]["notice"] = dataset.notice
         for theirs, other in (against or {}).items():
             split = run_split(other, dataset.test, Path(cache), progress)
@@ -104,6 +112,9 @@ def _write(
 ) -> None:
     """Writes all results; `metrics.json` comes last and says that the others are whole."""
     tables = metric_tables(metrics)
+    write_samples(out / "samples.parquet", predictor, test, [part.rows for part in parts.values()])
+    write_text(out / "tables.md", to_markdown(tables))
+    write_text(out / "tables.tex", to_latex(tables))
     write_json(out / "metrics.json", metrics)
 
 

@@ -53,8 +53,17 @@ def pair_masking_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
     ]
     return {
         "Top pairs against the same players with other partners": {
-            "columns": ["pairs", "ranked on", "m", "difference", "95% interval", "p (Holm)", "d_z"]
-            + ["share above 0", "samples"],
+            "columns": [
+                "pairs",
+                "ranked on",
+                "m",
+                "difference",
+                "95% interval",
+                "p (Holm)",
+                "d_z",
+                "share above 0",
+                "samples",
+            ],
             "rows": primary,
             "note": "Mean interaction (synergy) or redundancy gap of the top m pairs in fresh "
             "contexts, minus that of edge-swapped pairs; one-sided Wilcoxon over samples. "
@@ -68,17 +77,31 @@ def pair_masking_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
                 "score: pairs",
                 "random pairs",
                 "as many players",
-            ]
-            + ["top players", "p (random)", "p (as many)", "probability: pairs", "random pairs"]
-            + ["as many players", "accuracy: pairs", "random pairs", "as many players"],
+                "top players",
+                "p (random)",
+                "p (as many)",
+                "probability: pairs",
+                "random pairs",
+                "as many players",
+                "accuracy: pairs",
+                "random pairs",
+                "as many players",
+            ],
             "rows": drops,
             "note": "Falls of the score of the head that ranked, of the mixture's probability and "
             "of its accuracy. In a game without any pair structure the top pairs beat random ones "
             "too, because they hold the top players: descriptive. " + counted,
         },
         "Members of the top pairs as two blocks": {
-            "columns": ["pairs", "ranked on", "m", "block statistic", "95% interval", "top players"]
-            + ["p (above top players)"],
+            "columns": [
+                "pairs",
+                "ranked on",
+                "m",
+                "block statistic",
+                "95% interval",
+                "top players",
+                "p (above top players)",
+            ],
             "rows": blocks,
             "note": "Synergy: -B, redundancy: sign(D) B, with B = D(both) - D(one) - D(other): above "
             "0 the two modalities' members complete or replace each other. " + counted,

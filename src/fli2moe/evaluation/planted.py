@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from fli2moe.data.causes import lies_on
 from fli2moe.data.sample import Cause
-from fli2moe.evaluation.part import Part
+from fli2moe.evaluation.part import Part, Table
 from fli2moe.evaluation.split import TestSplit
 from fli2moe.evaluation.statistics import mean_and_error
 from fli2moe.explain.probes import redundancy_gaps, shapley_interactions
@@ -208,3 +208,27 @@ def _proportion_error(hits: Sequence[float]) -> float | None:
 
 def _median(values: Sequence[int]) -> float | None:
     return float(np.median(values)) if values else None
+
+
+def planted_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
+    """Returns the table of a summary."""
+    rows = []
+    for kind, found in summary.items():
+        for head, f in {"mixture": found, **found["experts"]}.items():
+            name = f"{kind} ({found['label']})"
+            rows.append([name, head, f["precision_at_1"], f["average_precision"], f["n"]])
+    note = (
+        "Top pair against the pair the data were made with, among all pairs across modalities, on "
+        "correctly predicted positive test samples. Medians per sample: "
+    )
+    note += "; ".join(f"{kind}, {_searched(found)}" for kind, found in summary.items())
+    columns = ["interaction", "head", "precision@1", "average precision", "samples"]
+    return {"columns": columns, "rows": rows, "note": note}
+
+
+def _searched(found: Mapping[str, Any]) -> str:
+    """What was searched for the planted pairs of one interaction, in words."""
+    if not found["n"]:
+        return "not measured"
+    counts = [f"{found[name]:g} {name}" for name in COUNTS]
+    return f"{', '.join(counts)}, precision@1 by chance {found['chance_precision_at_1']:.3f}"

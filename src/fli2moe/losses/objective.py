@@ -19,7 +19,13 @@ from fli2moe.losses.interaction import (
 )
 from fli2moe.losses.pid import PidRouter, check_pid, prior_logits
 from fli2moe.losses.presence import Presence
-from fli2moe.losses.variants import VARIANTS, Supervision, check_residual, evidence_views
+from fli2moe.losses.variants import (
+    RESIDUAL,
+    VARIANTS,
+    Supervision,
+    check_residual,
+    evidence_views,
+)
 from fli2moe.losses.views import Passes
 from fli2moe.model import FusionModel, View, expert_names
 from fli2moe.model.models import chosen_experts
@@ -103,7 +109,7 @@ class Objective(nn.Module):
         self.experts = len(model.experts) if self.named else 0
         self.balances = model.routes and config.balance > 0
         self.pid: PidRouter | None = None
-        if self.named and config.interaction and config.variant == "residual":
+        if self.named and config.interaction and config.variant in RESIDUAL:
             check_residual(model.experts)
         if config.router == "pid" and self.named:
             learned = isinstance(model.router, Router)
@@ -224,7 +230,7 @@ def check_losses(config: Config) -> None:
         return
     modalities, losses = tuple(config.data.modalities), config.losses
     experts = chosen_experts(config.model, modalities)
-    if losses.variant == "residual" and losses.interaction:
+    if losses.variant in RESIDUAL and losses.interaction:
         check_residual(experts)
     if losses.router == "pid":
         learned = config.model.router.kind == "learned"

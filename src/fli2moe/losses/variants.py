@@ -1,7 +1,8 @@
-"""`predictive` and `residual`: each expert is asked to predict what its name says (design 3.2).
+"""`predictive`, `residual` and `complete`: experts are asked to predict what their names say.
 
-Ours; the design writes two modalities out. l_e are the class-centred logits of expert e, CE the
-task loss, sg the stop-gradient, and per modality m three views of a sample are made:
+Ours (design 3.2, which writes two modalities out; `complete` came later). l_e are the class-centred
+logits of expert e, CE the task loss, sg the stop-gradient, and per modality m three views of a
+sample are made:
 
 - only_m: every other modality absent (masked out);
 - swap_m, swap'_m: m kept, all others from one other sample, by two independent derangements.
@@ -13,6 +14,9 @@ kappa = sg[s min_m |l_R(only_m)|] per class, where all l_R(only_m) have the sign
     synergy     mean_m <l_S(swap_m), l_S(swap'_m)> + .05 |l_S(x)|^2
 
 `predictive` is the same without kappa in `unique_m` and without the two shrinkage terms (.05).
+`complete` is `residual`, and the synergy expert also predicts what all others leave:
++ CE(sg[kappa + sum_m l_m(x)] + l_S(x), y). Without it the synergy expert learns by its share of the
+mixture alone, too little where one router weighs samples of several mechanisms.
 
 A term of m is a mean over the samples that have m, mean_m one over the pairs of a sample and a
 modality it has; |l_R(x) - kappa|^2 and |l_S(x)|^2 are means over all samples. kappa is 0 where a
@@ -122,6 +126,22 @@ def residual_losses(
     return _terms(model, logits, presence, supervision, explained=True, shrinkage=SHRINKAGE)
 
 
+def complete_losses(
+    model: FusionModel,
+    latents: Tensor,
+    others: Sequence[Tensor],
+    presence: Presence,
+    supervision: Supervision,
+) -> InteractionLosses:
+    """Computes the terms of `complete`; arguments and errors as `residual_losses`."""
+    check_experts(model)
+    check_residual(model.experts)
+    logits = _logits_of_views(model, latents, others, presence, supervision)
+    return _terms(
+        model, logits, presence, supervision, explained=True, shrinkage=SHRINKAGE, left=True
+    )
+
+
 def check_residual(experts: Sequence[str]) -> None:
     """Raises InputError when `residual` lacks the expert that unique ones are residual to."""
     if "redundancy" not in experts and any(e.startswith("unique_") for e in experts):
@@ -177,9 +197,15 @@ def _terms(
     *,
     explained: bool,
     shrinkage: float,
+    left: bool = False,
 ) -> InteractionLosses:
-    """The terms above; `explained`: kappa is taken off what `unique_m` has to predict."""
+    """The terms above.
+
+    `explained`: kappa is taken off what `unique_m` has to predict; `left`: `synergy` predicts what
+    all others leave; `shrinkage` is the weight of squared logits.
+    """
     terms: dict[str, Tensor] = {}
+    unique = [e for e, name in enumerate(model.experts) if name.startswith("unique_")]
 
     def loss(of: Tensor) -> Tensor:  # (B,)
         each = supervision.losses(of, supervision.target)
@@ -194,6 +220,9 @@ def _terms(
             products = {m: z[:, e] * logits.swap_again[m][:, e] for m, z in logits.swap.items()}
             pure = presence.mean({(m,): x.sum(-1) for m, x in products.items()})
             terms[expert] = pure + shrinkage * presence.mean({(): squared(clean)})
+            if left:
+                others = logits.kappa + logits.clean[:, unique].sum(dim=1).detach()
+                terms[expert] = terms[expert] + presence.mean({(): loss(others + clean)})
         else:
             m = expert.removeprefix("unique_")
             own = clean if model.sees[expert] == (m,) else logits.swap[m][:, e]
@@ -217,5 +246,12 @@ def squared(x: Tensor) -> Tensor:
     return x.square().sum(-1)
 
 
-VARIANTS = {"predictive": predictive_losses, "residual": residual_losses}
+VARIANTS = {
+    "predictive": predictive_losses,
+    "residual": residual_losses,
+    "complete": complete_losses,
+}
 """The variants that need labels; `paper` and `swap` are `interaction_losses`."""
+
+RESIDUAL = ("residual", "complete")
+"""Those whose unique experts predict what the redundancy expert leaves."""

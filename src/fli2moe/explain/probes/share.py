@@ -24,9 +24,10 @@ class InteractionShare:
         interactions: share of all orders from two on, 1 - main; NaN where v never varies. An
             estimate may fall outside [0, 1] by its error.
         main: share of the main effects.
-        pairs: share of the pairs alone, of either modality; NaN where estimated.
-        higher: share of the orders from three on; NaN where estimated.
+        pairs: share of the pairs alone, of one modality or two.
+        higher: share of the orders from three on.
         standard_error: of `interactions` (and `main`); 0 where exact.
+        pairs_error, higher_error: standard errors of these two.
         evaluations: coalitions it rests on.
     """
 
@@ -35,6 +36,8 @@ class InteractionShare:
     pairs: float
     higher: float
     standard_error: float
+    pairs_error: float
+    higher_error: float
     evaluations: int
 
 
@@ -48,9 +51,11 @@ def interaction_share(
     difference holds the odd orders, their half sum the even ones, which are all interactions. In
     the odd part a ridge fit on one fold of the masks predicts the main effects; on the other fold
     the residual r has E[r^2] = odd interactions + |beta - fit|^2, and |beta - fit|^2 is estimated
-    without bias by the U-statistic of r chi_i over pairs of masks. The folds change places; the
-    standard error is a delete-one jackknife over masks, z and 1 - z together, each fit held fixed.
-    The estimator is ours.
+    without bias by the U-statistic of r chi_i over pairs of masks. Pairs are taken out of the even
+    part likewise: a kernel ridge fit g of all products chi_i chi_j on one fold, and on the other
+    |beta|^2 = 2 E[v g] - |g|^2 + |beta - g|^2. The folds change places; standard errors are
+    delete-one jackknives over masks, z and 1 - z together, each fit held fixed. The estimator is
+    ours; the even part is centred by its sample mean, a bias of the order of 1 / masks.
 
     Args:
         game: its head is scored.
@@ -90,11 +95,16 @@ def _exact(game: TokenGame) -> InteractionShare:
     variance = power[1:].sum()
     scale = np.abs(table).max()
     if variance <= (1e-12 * scale) ** 2:  # constant up to rounding
-        return InteractionShare(np.nan, np.nan, np.nan, np.nan, 0.0, len(table))
+        return InteractionShare(*[np.nan] * 4, 0.0, 0.0, 0.0, len(table))
     main, pairs = float(power[1] / variance), float(power[2] / variance)
     interactions, higher = float(power[2:].sum()), float(power[3:].sum())
     return InteractionShare(
-        interactions / float(variance), main, pairs, higher / float(variance), 0.0, len(table)
+        interactions / float(variance),
+        main,
+        pairs,
+        higher / float(variance),
+        *(0.0, 0.0, 0.0),
+        len(table),
     )
 
 
@@ -115,24 +125,75 @@ def _estimate(chi: Values, odd: Values, even: Values) -> InteractionShare:
     fold = np.arange(units) % 2 == 0
     variance = np.var(even, ddof=1) + np.mean(odd**2)
     if variance <= (1e-12 * max(np.abs(odd).max(), np.abs(even).max())) ** 2:
-        return InteractionShare(np.nan, np.nan, np.nan, np.nan, np.nan, 2 * units)
-    unexplained = np.zeros(units)  # delete-one values of the odd interactions, weighted by fold
-    total = 0.0
+        return InteractionShare(*[np.nan] * 7, 2 * units)
+    centred = even - even.mean()
+    odd_rest, pairs = _Power(units), _Power(units)
     for held in (fold, ~fold):
         fit = _ridge(chi[~held], odd[~held])
-        residual = odd[held] - chi[held] @ fit
-        whole, without = _odd_interactions(residual, chi[held])
-        weight = held.sum() / units
-        total += weight * whole
-        unexplained[held] += weight * without
-        unexplained[~held] += weight * whole
-    share = (np.var(even, ddof=1) + total) / variance
-    jackknife = (_deleted_variance(even) + unexplained) / (
-        _deleted_variance(even) + (np.sum(odd**2) - odd**2) / (units - 1)
+        odd_rest.add(held, *_odd_interactions(odd[held] - chi[held] @ fit, chi[held]))
+        pairs.add(held, *_pair_power(chi, centred, held))
+    deleted = _deleted_variance(even)
+    whole = deleted + (np.sum(odd**2) - odd**2) / (units - 1)
+    shares = {
+        "interactions": (np.var(even, ddof=1) + odd_rest.value, deleted + odd_rest.without),
+        "pairs": (pairs.value, pairs.without),
+    }
+    shares["higher"] = tuple(
+        a - b for a, b in zip(shares["interactions"], shares["pairs"], strict=True)
     )
-    error = float(np.sqrt((units - 1) / units * np.sum((jackknife - jackknife.mean()) ** 2)))
-    value = float(share)
-    return InteractionShare(value, 1.0 - value, np.nan, np.nan, error, 2 * units)
+    value = {name: float(found[0] / variance) for name, found in shares.items()}
+    error = {name: _jackknife(found[1] / whole) for name, found in shares.items()}
+    return InteractionShare(
+        value["interactions"],
+        1.0 - value["interactions"],
+        value["pairs"],
+        value["higher"],
+        error["interactions"],
+        error["pairs"],
+        error["higher"],
+        2 * units,
+    )
+
+
+class _Power:
+    """A variance estimated on two folds in turn, and with each mask left out."""
+
+    def __init__(self, units: int) -> None:
+        self.value, self.without = 0.0, np.zeros(units)
+
+    def add(self, held: NDArray[np.bool_], whole: float, without: Values) -> None:
+        """Adds the estimate of one fold, weighted by its share of the masks."""
+        weight = held.sum() / len(held)
+        self.value += weight * whole
+        self.without[held] += weight * without
+        self.without[~held] += weight * whole
+
+
+def _jackknife(without: Values) -> float:
+    n = len(without)
+    return float(np.sqrt((n - 1) / n * np.sum((without - without.mean()) ** 2)))
+
+
+def _pair_power(chi: Values, even: Values, held: NDArray[np.bool_]) -> tuple[float, Values]:
+    """Sum of the squared coefficients of all pairs: on the held masks, and with each left out."""
+    seen, here = chi[~held], chi[held]
+    gram = _pair_kernel(seen, seen)
+    ridge = np.mean(np.diag(gram)) * np.eye(len(seen))  # of the size of a mask's own kernel
+    dual = np.linalg.solve(gram + ridge, even[~held])
+    guess, known = _pair_kernel(here, seen) @ dual, float(dual @ gram @ dual)
+    n, products = len(here), 2 * even[held] * guess
+    residual, kernel = even[held] - guess, _pair_kernel(here, here)
+    rows = residual * (kernel @ residual) - np.diag(kernel) * residual**2  # over the other masks
+    whole = products.mean() - known + rows.sum() / (n * (n - 1))
+    without = (products.sum() - products) / (n - 1) - known
+    without = without + (rows.sum() - 2 * rows) / ((n - 1) * (n - 2))
+    return float(whole), without
+
+
+def _pair_kernel(a: Values, b: Values) -> Values:
+    """(N, M) sum over i < j of chi_i chi_j chi'_i chi'_j."""
+    kernel: Values = ((a @ b.T) ** 2 - a.shape[1]) / 2
+    return kernel
 
 
 def _ridge(chi: NDArray[np.float64], odd: Values) -> Values:
