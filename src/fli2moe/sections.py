@@ -53,7 +53,9 @@ class ModalityConfig(Strict):
 class DataConfig(Strict):
     """Where the samples come from."""
 
-    source: Literal["manifest", "enrico"] = Field("manifest", description="layout of the data")
+    source: Literal["manifest", "enrico", "mmimdb", "mmhs150k"] = Field(
+        "manifest", description="layout of the data"
+    )
     path: str = Field(
         min_length=1, description="manifest file or data folder, relative to the config file"
     )
@@ -69,11 +71,46 @@ class DataConfig(Strict):
     labels: Literal["multiclass", "multilabel", "binary"] = Field(
         "multiclass",
         description="kind of labels; binary: the second of two classes is the positive",
+        validate_default=True,
     )
     classes: tuple[str, ...] | None = Field(
         None, description="class names in the model's order; the training labels by default"
     )
+    ocr: bool = Field(
+        False, description="mmhs150k: append the text found in the picture to the tweet's"
+    )
     modalities: dict[str, ModalityConfig] = Field(description="{name: where and which encoder}")
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_of_source(cls, labels: str, info: ValidationInfo) -> str:
+        kinds = {"mmimdb": ("multilabel",), "mmhs150k": ("multiclass", "binary")}
+        source = info.data.get("source", "manifest")
+        if source in kinds and labels not in kinds[source]:
+            message = "{kinds} where data.source is {source}"
+            values = {"kinds": " or ".join(kinds[source]), "source": source}
+            raise PydanticCustomError("labels", message, values)
+        return labels
+
+    @field_validator("classes")
+    @classmethod
+    def _own_classes(
+        cls, classes: tuple[str, ...] | None, info: ValidationInfo
+    ) -> tuple[str, ...] | None:
+        source = info.data.get("source", "manifest")
+        if classes is not None and source in ("mmimdb", "mmhs150k"):
+            message = "nothing: {source} has classes of its own"
+            raise PydanticCustomError("unused", message, {"source": source})
+        return classes
+
+    @field_validator("ocr")
+    @classmethod
+    def _ocr_of_source(cls, ocr: bool, info: ValidationInfo) -> bool:
+        source = info.data.get("source", "mmhs150k")
+        if ocr and source != "mmhs150k":
+            message = "false where data.source is {source}"
+            raise PydanticCustomError("unused", message, {"source": source})
+        return ocr
 
     @field_validator("modalities")
     @classmethod

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fli2moe.config import DataConfig, ModalityConfig
 from fli2moe.data.enrico import read_enrico
 from fli2moe.data.manifest import read_manifest
+from fli2moe.data.mmhs150k import read_mmhs150k
+from fli2moe.data.mmimdb import read_mmimdb
 from fli2moe.data.sample import Dataset
 from fli2moe.task import Task
 
@@ -28,6 +32,12 @@ def _read(config: DataConfig) -> Dataset:
     columns = {name: m.column or name for name, m in config.modalities.items()}
     if config.source == "enrico":
         return read_enrico(config.path, modalities=tuple(columns))
+    if config.source == "mmimdb":
+        return read_mmimdb(config.path, modalities=tuple(columns))
+    if config.source == "mmhs150k":
+        labels: Literal["multiclass", "binary"]
+        labels = "binary" if config.labels == "binary" else "multiclass"
+        return read_mmhs150k(config.path, modalities=tuple(columns), labels=labels, ocr=config.ocr)
     return read_manifest(
         config.path,
         modalities=columns,

@@ -1,130 +1,248 @@
-"""How alike two explanations of one sample are: importances and rankings of pairs."""
+"""How alike two explanations of one sample are: importances of its tokens, rankings of its pairs.
+
+Spearman's correlation of everything that both score, and the Jaccard overlap of what comes first:
+the top 10% of players, the top 10 pairs. Both are of the mixture. Where one of the two is equal
+everywhere it ranks nothing, and the measure is NaN.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fli2moe.evaluation.importance import player_sums, served_methods
+from fli2moe.evaluation.importance import COSTLY, player_sums, served_methods
 from fli2moe.evaluation.split import TestSplit
-from fli2moe.evaluation.statistics import mean_and_error
+from fli2moe.evaluation.statistics import mean_and_error, mean_of
 from fli2moe.explain.attribution import attribute
-from fli2moe.explain.concentration import rank_correlation, top_overlap
+from fli2moe.explain.concentration import chance_overlap, rank_correlation, top_overlap
+from fli2moe.explain.game import TokenGame
 from fli2moe.explain.pieces import has_pairs
+from fli2moe.explain.players import cross_modal_pairs
 from fli2moe.explain.probes import pair_interactions
+from fli2moe.explain.probes.exact import MOST_PLAYERS
+from fli2moe.explain.probes.monte_carlo import shared_cost
+from fli2moe.explain.probes.screen import least_screening
 from fli2moe.explain.scores import PairScores
-from fli2moe.model import FusionModel
 from fli2moe.predictor import Predictor
 
 TOP = 10  # pairs
-PAIRS = {"SII": "sii", "redundancy gap": "redundancy"}
-Agreement = dict[str, float]
-"""{measure: value}; NaN where one is not defined."""
+MEASURES = {"spearman": "rank correlation", "jaccard": "overlap of the top"}
+Agreement = dict[tuple[str, str], float]
+"""{(what is explained: a method, `SII` or `redundancy_gap`; one of `MEASURES`): value}."""
 
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """What is compared of one sample, target and model: of the mixture alone.
+    """What is compared of one sample, target and model.
 
     Attributes:
-        importance: {method: (P,)} of players.
-        pairs: {`SII` or `redundancy gap`: scores of the mixture}.
+        importance: {method: (P,) of players}.
+        pairs: {`SII` or `redundancy_gap`: scores}; empty where the budget serves no pair probe.
     """
 
     importance: Mapping[str, NDArray[np.float64]]
     pairs: Mapping[str, PairScores]
 
 
-def cheap_methods(predictor: Predictor) -> list[str]:
-    """Returns the config's attribution methods but integrated gradients, which cost most."""
-    served = served_methods(predictor)
-    return [m for m in served if m not in ("integrated_gradients", "random")] or served
+@dataclass(frozen=True)
+class Chosen:
+    """Which samples are checked.
 
-
-def importance_of(
-    predictor: Predictor, model: FusionModel, test: TestSplit, i: int, seed: int
-) -> dict[str, NDArray[np.float64]]:
-    """Returns {method: (P,)} importance of one sample's players under `model`'s mixture.
-
-    The target is what the predictor itself predicts, whatever `model` says.
+    Attributes:
+        kept: those with a cross-modal pair.
+        left_out: how many have none.
     """
-    tokens, players = test.tokens(i), predictor.players(test.samples[i].inputs, test.tokens(i))
+
+    kept: Sequence[int]
+    left_out: int
+
+
+def choose_checked(predictor: Predictor, test: TestSplit, seed: int) -> Chosen:
+    """Returns a seeded choice of `evaluation.check_samples` samples."""
+    size = predictor.config.evaluation.check_samples
+    chosen = test.choose(range(len(test.samples)), size, seed)
+    kept = [
+        i for i in chosen if has_pairs(predictor.players(test.samples[i].inputs, test.tokens(i)))
+    ]
+    return Chosen(kept, len(chosen) - len(kept))
+
+
+def compared_methods(predictor: Predictor) -> list[str]:
+    """Returns the config's attribution methods that say something of the model, costly ones last.
+
+    Costly ones only where there is no other; never `random`.
+    """
+    served = [method for method in served_methods(predictor) if method != "random"]
+    return [method for method in served if method not in COSTLY] or served
+
+
+def explained(predictor: Predictor, test: TestSplit, i: int, seed: int) -> Explained:
+    """Explains one sample's targets, those of the split, by a model.
+
+    Args:
+        predictor: the model; another one's samples and targets may be explained, too.
+        test: with the targets.
+        i: index of the sample.
+        seed: of the pair probes, with `evaluation.budget`.
+    """
+    budget = predictor.config.evaluation.budget
+    return Explained(importance_of(predictor, test, i), pairs_of(predictor, test, i, seed, budget))
+
+
+def importance_of(predictor: Predictor, test: TestSplit, i: int) -> dict[str, NDArray[np.float64]]:
+    """Returns {method: (P,) importance of one sample's players}; no method has a seed."""
+    tokens, options = test.tokens(i), predictor.config.explain
+    players = predictor.players(test.samples[i].inputs, tokens)
     weights = predictor.task.target_weights([test.targets[i]])
-    found = {}
-    for method in cheap_methods(predictor):
-        scores = attribute(
-            model,
-            tokens,
-            weights,
-            method,
-            baseline=predictor.attribution_baseline(),
-            steps=predictor.config.explain.steps,
-            seed=seed,
-        ).scores
-        found[method] = player_sums(players, scores[model.heads[0]])
-    return found
+    return {
+        method: player_sums(
+            players,
+            attribute(
+                predictor.model,
+                tokens,
+                weights,
+                method,
+                baseline=predictor.attribution_baseline(),
+                steps=options.steps,
+                reduction=options.reduction,
+            ).scores[predictor.model.heads[0]],
+        )
+        for method in compared_methods(predictor)
+    }
 
 
 def pairs_of(
     predictor: Predictor, test: TestSplit, i: int, seed: int, budget: int
 ) -> dict[str, PairScores]:
-    """Returns {`SII`, `redundancy gap`: scores of the mixture} of one sample's first target."""
-    inputs, tokens = test.samples[i].inputs, test.tokens(i)
-    label = predictor.task.classes[test.targets[i][0]]
+    """Returns {`SII`, `redundancy_gap`: scores} of one sample's first target.
+
+    Empty where the budget is too small for all cross-modal pairs.
+    """
+    inputs, label = test.samples[i].inputs, predictor.task.classes[test.targets[i][0]]
     head = predictor.model.heads[0]
-    game = predictor.game(inputs, label, tokens=tokens).on(head)
+    game = predictor.game(inputs, label, tokens=test.tokens(i)).on(head)
+    if budget < _least(game):
+        return {}
     found = pair_interactions(game, budget, seed=seed, heads=[head])
-    return {name: getattr(found, field) for name, field in PAIRS.items()}
+    return {"SII": found.sii, "redundancy_gap": found.redundancy}
 
 
-def measurable(predictor: Predictor, test: TestSplit, chosen: Sequence[int]) -> list[int]:
-    """Returns the chosen samples that have a cross-modal pair."""
-    return [
-        i for i in chosen if has_pairs(predictor.players(test.samples[i].inputs, test.tokens(i)))
-    ]
+def kept_pairs(
+    predictor: Predictor, test: TestSplit, i: int, seed: int, budget: int
+) -> dict[str, PairScores]:
+    """Returns `pairs_of`; kept as long as the split is, for the next one who asks for the same."""
+    of_split = _KEPT.setdefault(test, {})
+    key = (predictor, i, seed, budget)
+    if key not in of_split:
+        of_split[key] = pairs_of(predictor, test, i, seed, budget)
+    return of_split[key]
+
+
+_KEPT: WeakKeyDictionary[
+    TestSplit, dict[tuple[Predictor, int, int, int], dict[str, PairScores]]
+] = WeakKeyDictionary()
 
 
 def agree(first: Explained, second: Explained) -> Agreement:
-    """Returns Spearman's correlation and the top overlap of importances and of pairs."""
+    """Returns both measures of each method and kind of pair that both have."""
     found: Agreement = {}
     for method, importance in first.importance.items():
-        found[f"{method}: rank correlation"] = rank_correlation(
-            importance, second.importance[method]
-        )
-        found[f"{method}: overlap of top 10%"] = top_overlap(importance, second.importance[method])
-    for name, scores in first.pairs.items():
-        found |= agree_on_pairs(name, scores, second.pairs[name])
+        if method in second.importance:
+            other = second.importance[method]
+            found[method, "spearman"] = rank_correlation(importance, other)
+            found[method, "jaccard"] = top_overlap(importance, other)
+    return found | agree_on_pairs(first.pairs, second.pairs)
+
+
+def agree_on_pairs(first: Mapping[str, PairScores], second: Mapping[str, PairScores]) -> Agreement:
+    """Returns both measures of each kind of pair: correlation over the pairs that both score.
+
+    The tops are each table's own. Where there are no more than 10 cross-modal pairs, all are on
+    top, and their overlap is NaN (ours).
+    """
+    found: Agreement = {}
+    for kind in first:
+        if kind in second:
+            found[kind, "spearman"] = rank_correlation(*common_values(first[kind], second[kind]))
+            found[kind, "jaccard"] = _overlap(first[kind], second[kind])
     return found
 
 
-def agree_on_pairs(name: str, first: PairScores, second: PairScores) -> Agreement:
-    """Returns both measures over the pairs that both score; the top 10 are of each by itself."""
-    values = [_by_pair(scores) for scores in (first, second)]
-    both = [pair for pair in values[0] if pair in values[1]]
-    a, b = (np.array([v[pair] for pair in both]) for v in values)
-    tops = [set(_first(scores)) for scores in (first, second)]
-    union = len(tops[0] | tops[1])
-    return {
-        f"{name}: rank correlation": rank_correlation(a, b) if len(both) > 1 else np.nan,
-        f"{name}: overlap of top {TOP}": len(tops[0] & tops[1]) / union if union else np.nan,
-    }
+def by_chance(one: Explained) -> Agreement:
+    """Returns what independent rankings of the same players and pairs agree by, on average."""
+    found: Agreement = {}
+    for method, importance in one.importance.items():
+        found[method, "spearman"] = 0.0
+        found[method, "jaccard"] = chance_overlap(len(importance))
+    for kind, scores in one.pairs.items():
+        pairs = len(cross_modal_pairs(scores.players))
+        found[kind, "spearman"] = 0.0
+        # Half a pair less, as the share is rounded up again.
+        share = 100 * (TOP - 0.5) / pairs
+        found[kind, "jaccard"] = chance_overlap(pairs, share) if pairs > TOP else np.nan
+    return found
 
 
-def means(found: Sequence[Agreement]) -> dict[str, dict[str, Any]]:
-    """Returns {measure: mean and error over samples}."""
+def common_values(
+    first: PairScores, second: PairScores
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns the values (R,) of the pairs that two tables of one head both score."""
+    one, other = (dict(zip(_pairs(s), s.value.tolist(), strict=True)) for s in (first, second))
+    both = [pair for pair in one if pair in other]
+    return np.array([one[pair] for pair in both]), np.array([other[pair] for pair in both])
+
+
+def averaged(found: Sequence[Agreement]) -> Agreement:
+    """Returns the mean of several agreements, of what is defined."""
     names = dict.fromkeys(name for one in found for name in one)
-    return {name: mean_and_error([one.get(name, np.nan) for one in found]) for name in names}
+    return {name: mean_of([one.get(name, np.nan) for one in found]) for name in names}
 
 
-def _by_pair(scores: PairScores) -> dict[tuple[int, int], float]:
-    rows = zip(scores.first.tolist(), scores.second.tolist(), scores.value.tolist(), strict=True)
-    return {(i, j): value for i, j, value in rows}
+def figures(found: Sequence[Agreement]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Returns {what: {measure: mean and error over samples}}."""
+    summary: dict[str, dict[str, dict[str, Any]]] = {}
+    for what, measure in dict.fromkeys(name for one in found for name in one):
+        values = [one.get((what, measure), np.nan) for one in found]
+        summary.setdefault(what, {})[measure] = mean_and_error(values)
+    return summary
 
 
-def _first(scores: PairScores) -> list[tuple[int, int]]:
-    best = scores.select(scores.order()[:TOP])
-    return list(zip(best.first.tolist(), best.second.tolist(), strict=True))
+def _least(game: TokenGame) -> int:
+    """The smallest budget with which `auto` answers: all coalitions, a surrogate, one context."""
+    ways = [least_screening(game, "auto"), shared_cost(game.cross_modal_pairs())]
+    if game.n_players <= MOST_PLAYERS:
+        ways.append(int(2**game.n_players))
+    return min(ways)
+
+
+def _overlap(first: PairScores, second: PairScores) -> float:
+    """Jaccard of the tops; pairs that tie at an edge share its last places, as in `top_overlap`."""
+    if len(cross_modal_pairs(first.players)) <= TOP:
+        return np.nan
+    one, other = _top(first), _top(second)
+    if not one or not other:
+        return np.nan
+    both = sum(share * other.get(pair, 0.0) for pair, share in one.items())
+    return both / (sum(one.values()) + sum(other.values()) - both)
+
+
+def _top(scores: PairScores) -> dict[tuple[int, int], float]:
+    """{pair: how much of a place among the first 10 it has}; empty where nothing is ranked."""
+    if len(scores) < 2 or scores.value.min() == scores.value.max():
+        return {}
+    ranked = scores.select(scores.order())
+    k = min(TOP, len(ranked))
+    tied = ranked.value == ranked.value[k - 1]
+    before = int(np.argmax(tied))  # the first of them
+    places = tied * (k - before) / tied.sum()
+    places[:before] = 1.0
+    return {pair: p for pair, p in zip(_pairs(ranked), places.tolist(), strict=True) if p}
+
+
+def _pairs(scores: PairScores) -> list[tuple[int, int]]:
+    return list(zip(scores.first.tolist(), scores.second.tolist(), strict=True))

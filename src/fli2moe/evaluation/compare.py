@@ -16,6 +16,7 @@ from fli2moe.config import Config
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.evaluation.cells import mean_and_spread
 from fli2moe.evaluation.figures import column_of, figures_of
+from fli2moe.evaluation.groups import differing_keys, flat, group_names
 from fli2moe.evaluation.part import Table
 from fli2moe.evaluation.results import read_samples
 from fli2moe.evaluation.statistics import bootstrap_interval, effect_size, holm, wilcoxon
@@ -24,14 +25,6 @@ from fli2moe.run_folder import METRICS, run_config
 
 SAMPLES = "samples.parquet"
 REMEDY = "run `fli2moe evaluate` on it"
-NAMED_BY = (
-    "losses.decorrelation",
-    "losses.variant",
-    "losses.router",
-    "preset",
-    "losses.interaction",
-)
-"""Options that tell groups apart before any other does, after the model's name."""
 CORRECT = "correct"  # the column that is true or false
 FLIPS = 10_000  # of signs, at most
 
@@ -119,7 +112,7 @@ class _Run:
     @property
     def options(self) -> dict[str, Any]:
         """{`section.key`: value} of all that tells it from runs of another group."""
-        return _flat(self.config.model_dump(mode="json", exclude={"seed"}))
+        return flat(self.config.model_dump(mode="json", exclude={"seed"}))
 
 
 def compare_runs(runs: Sequence[Path], *, reference: str | None = None) -> Comparison:
@@ -157,7 +150,7 @@ def compare_runs(runs: Sequence[Path], *, reference: str | None = None) -> Compa
             own[0].append(run)
         else:
             groups.append([run])
-    names = _names([group[0].config for group in groups])
+    names = group_names([group[0].config for group in groups])
     if reference is not None and reference not in names:
         raise unknown_name("--reference", "group", reference, names)
     base = 0 if reference is None else names.index(reference)
@@ -195,8 +188,8 @@ def _read(run: Path) -> _Run:
 
 def _check_same_data(first: _Run, other: _Run) -> None:
     where, expected = f"compare {first.path} with {other.path}", "runs on the same data"
-    mine, its = (_flat(r.config.data.model_dump(mode="json")) for r in (first, other))
-    if keys := _differing([mine, its]):
+    mine, its = (flat(r.config.data.model_dump(mode="json")) for r in (first, other))
+    if keys := differing_keys([mine, its]):
         key = keys[0]
         found = f"data.{key} is {mine.get(key)!r} and {its.get(key)!r}"
         raise InputError(where, found, expected, "compare each with runs of its own data")
@@ -210,61 +203,11 @@ def _check_same_data(first: _Run, other: _Run) -> None:
 
 def _notes(runs: Sequence[_Run]) -> tuple[str, ...]:
     """Says which options of the evaluation differ between runs: their figures differ by them."""
-    settings = [_flat(run.metrics.get("settings", {})) for run in runs]
-    keys = _differing(settings)
+    settings = [flat(run.metrics.get("settings", {})) for run in runs]
+    keys = differing_keys(settings)
     if not keys:
         return ()
     return (f"Evaluated with different settings ({', '.join(keys)}): figures may differ by them.",)
-
-
-def _names(configs: Sequence[Config]) -> list[str]:
-    """Names of groups: the model, and of what they differ in as little as tells them apart.
-
-    An option is said where it is not the preset's default.
-    """
-    options = [_flat(c.model_dump(mode="json", exclude={"seed"})) for c in configs]
-    usual = [_flat(_defaults(c).model_dump(mode="json")) for c in configs]
-    names = [config.model.name for config in configs]
-    differing = _differing(options)
-    ordered = [key for key in NAMED_BY if key in differing]
-    for key in [*ordered, *(key for key in differing if key not in ordered)]:
-        said = [
-            name if key not in own or own[key] == default.get(key) else f"{name}, {_said(key, own)}"
-            for name, own, default in zip(names, options, usual, strict=True)
-        ]
-        for name in dict.fromkeys(names):
-            alike = [n for n, other in enumerate(names) if other == name]
-            if len({said[n] for n in alike}) > 1:
-                for n in alike:
-                    names[n] = said[n]
-    return names
-
-
-def _said(key: str, options: Mapping[str, Any]) -> str:
-    """`losses.decorrelation` and `cka` as `decorrelation cka`."""
-    return f"{key.partition('.')[2] or key} {options[key]}"
-
-
-def _defaults(config: Config) -> Config:
-    """What the preset alone says; `small` is the usual preset."""
-    data = {"preset": config.preset, "data": config.data.model_dump(mode="json")}
-    return Config.from_dict(data).model_copy(update={"preset": "small"})
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = value
-    return found
-
-
-def _differing(values: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys under which not all have the same, in their order; a missing key is a value."""
-    keys = dict.fromkeys(key for one in values for key in one)
-    return [key for key in keys if len({repr(one.get(key, ...)) for one in values}) > 1]
 
 
 def _group(name: str, runs: Sequence[_Run], base: Sequence[_Run] | None) -> Group:

@@ -103,8 +103,8 @@ def pair_masking_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
                 "p (above top players)",
             ],
             "rows": blocks,
-            "note": "Synergy: -B, redundancy: sign(D) B, with B = D(both) - D(one) - D(other): above "
-            "0 the two modalities' members complete or replace each other. " + counted,
+            "note": "Synergy: -B, redundancy: sign(D) B, with B = D(both) - D(one) - D(other): "
+            "above 0 the two modalities' members complete or replace each other. " + counted,
         },
     }
 

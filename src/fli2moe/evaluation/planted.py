@@ -223,7 +223,7 @@ def planted_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
     )
     note += "; ".join(f"{kind}, {_searched(found)}" for kind, found in summary.items())
     columns = ["interaction", "head", "precision@1", "average precision", "samples"]
-    return {"columns": columns, "rows": rows, "note": note}
+    return {"Planted pairs recovered": {"columns": columns, "rows": rows, "note": note}}
 
 
 def _searched(found: Mapping[str, Any]) -> str:

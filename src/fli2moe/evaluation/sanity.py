@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
+from fli2moe.errors import InputError
 from fli2moe.evaluation.agreement import (
+    MEASURES,
     Agreement,
     Explained,
     agree,
+    averaged,
+    by_chance,
+    choose_checked,
+    explained,
+    figures,
     importance_of,
-    means,
-    measurable,
-    pairs_of,
+    kept_pairs,
 )
 from fli2moe.evaluation.cells import with_error
 from fli2moe.evaluation.part import Part, Table
@@ -23,104 +30,166 @@ from fli2moe.features import Progress
 from fli2moe.predictor import Predictor
 
 CHANGED = 0.5
-"""Explanations have changed where the fully randomised model's agree with the trained model's by
-less than this share of what two estimates of the trained model agree by (ours)."""
+"""Explanations have changed where those of the fully randomised model are at less than this share
+of the way from chance to what two estimates of the trained model agree by (ours)."""
+TITLES = {
+    "spearman": "Sanity: rank correlation with explanations of models drawn anew",
+    "jaccard": "Sanity: overlap of the top with explanations of models drawn anew",
+}
 
 
 def sanity(predictor: Predictor, test: TestSplit, seed: int, progress: Progress | None) -> Part:
     """Compares explanations with those of models whose weights are drawn anew, from the top down.
 
-    On `evaluation.check_samples` samples with a cross-modal pair; targets are the trained model's.
-    Pair scores of every model rest on the same seed and `evaluation.budget`. `unchanged` compares
-    two estimates of the trained model with different seeds: what noise alone leaves.
+    On `evaluation.check_samples` samples; those without a cross-modal pair are left out. Targets
+    are the trained model's. Pair scores of every model rest on the same seed and on
+    `evaluation.budget`. `unchanged` compares two estimates of the trained model with different
+    seeds, `by_chance` independent rankings. `passed` says for each measure whether explanations
+    have changed (`CHANGED`); None where estimates of the trained model itself do not agree by more
+    than chance and two standard errors, so that nothing can be said.
     """
-    options = predictor.config.evaluation
-    chosen = measurable(
-        predictor, test, test.choose(range(len(test.samples)), options.check_samples, seed)
-    )
-    if not chosen:
+    chosen = choose_checked(predictor, test, seed)
+    if not chosen.kept:
         return Part({})
-    models = [(step, replace(predictor, model=model)) for step, model in _steps(predictor, seed)]
-    found: dict[str, list[Agreement]] = {"unchanged": [], **{step: [] for step, _ in models}}
-    for done, i in enumerate(chosen):
-        own = _explained(predictor, predictor, test, i, seed)
-        again = Explained(own.importance, pairs_of(predictor, test, i, seed + 1, options.budget))
-        found["unchanged"].append(agree(own, again))
-        for step, changed in models:
-            found[step].append(agree(own, _explained(predictor, changed, test, i, seed)))
-        if progress:
-            progress("sanity", done + 1, len(chosen))
-    steps = {step: means(values) for step, values in found.items()}
-    last = list(steps.values())[-1]
-    verdicts = {
-        name: _has_changed(steps["unchanged"][name]["mean"], value["mean"])
-        for name, value in last.items()
+    own = {i: _own(predictor, test, i, seed + i) for i in chosen.kept}
+    unchanged = figures([_again(predictor, test, i, seed + i, own[i]) for i in chosen.kept])
+    chance = averaged([by_chance(own[i]) for i in chosen.kept])
+    steps: list[dict[str, Any]] = []
+    found: dict[int, Agreement] = {}
+    for name, model in randomised(predictor.model, seed):
+        changed = replace(predictor, model=model)
+        for done, i in enumerate(chosen.kept):
+            found[i] = agree(own[i], explained(changed, test, i, seed + i))
+            if progress:
+                progress(f"sanity, {name}", done + 1, len(chosen.kept))
+        steps.append({"name": name, "agreement": figures(list(found.values()))})
+    last = steps[-1]["agreement"]
+    summary = {
+        "n": len(chosen.kept),
+        "left_out": chosen.left_out,
+        "budget": predictor.config.evaluation.budget,
+        "unchanged": unchanged,
+        "steps": steps,
+        "by_chance": _nested(chance),
+        "passed": {
+            what: {
+                measure: _has_changed(ceiling, last[what][measure], chance[what, measure])
+                for measure, ceiling in of_what.items()
+            }
+            for what, of_what in unchanged.items()
+        },
     }
-    return Part({"n": len(chosen), "steps": steps, "changed": verdicts})
+    rows = {
+        i: {f"sanity.{what}.{m}": x for (what, m), x in of_sample.items() if np.isfinite(x)}
+        for i, of_sample in found.items()
+    }
+    return Part(summary, rows)
 
 
 def compare_explanations(
-    predictor: Predictor, other: Predictor, test: TestSplit, seed: int
+    predictor: Predictor, other: Predictor, test: TestSplit, seed: int, progress: Progress | None
 ) -> dict[str, Any]:
-    """Returns how alike the explanations of two models are, {measure: mean and error}.
+    """Returns how alike the explanations of two models are, on the same samples and targets.
 
-    For a model trained on permuted labels, or from another seed. Samples, targets and budgets are
-    the first model's.
+    For a model trained on permuted labels, or from another seed. Samples, targets and options are
+    the first model's. Keys are `n`, `left_out`, `budget`, `agreement` ({what: {measure: mean and
+    error}}), and `unchanged` and `by_chance` as those of `sanity`.
+
+    Args:
+        predictor: whose predictions are explained.
+        other: another model of the same data.
+        test: as `predictor` sees it.
+        seed: of samples and pair probes.
+        progress: called after each sample.
+
+    Raises:
+        InputError: when the other model has other classes or features.
     """
-    options = predictor.config.evaluation
-    chosen = measurable(
-        predictor, test, test.choose(range(len(test.samples)), options.check_samples, seed)
-    )
-    return means(
-        [
-            agree(
-                _explained(predictor, predictor, test, i, seed),
-                _explained(predictor, other, test, i, seed),
-            )
-            for i in chosen
-        ]
-    )
-
-
-def sanity_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
-    """Returns the table of a summary."""
-    measures = list(summary["steps"]["unchanged"])
-    rows = [
-        [step, *(with_error(values[m]) if m in values else None for m in measures)]
-        for step, values in summary["steps"].items()
-    ]
-    said = {True: "yes", False: "no", None: None}
-    rows.append(["changed?", *(said[summary["changed"].get(m)] for m in measures)])
-    return {
-        "Sanity: weights drawn anew, from the top down": {
-            "columns": ["drawn anew, with all above", *measures],
-            "rows": rows,
-            "note": "Agreement with the trained model's explanations of the mixture, over "
-            f"{summary['n']} samples; `unchanged`: with another seed. Explanations that do not "
-            "change do not depend on what was learnt.",
+    mine, its = ((p.task.classes, dict(p.model.widths)) for p in (predictor, other))
+    if mine != its:
+        found, expected = (f"classes {c}, features {w}" for c, w in (its, mine))
+        raise InputError("compare explanations", found, expected, "compare models of the same data")
+    config = other.config.model_copy(
+        update={
+            "explain": predictor.config.explain,
+            "evaluation": predictor.config.evaluation,
         }
+    )
+    other = replace(other, config=config)
+    chosen = choose_checked(predictor, test, seed)
+    agreement, again, chance = [], [], []
+    for done, i in enumerate(chosen.kept):
+        own = _own(predictor, test, i, seed + i)
+        agreement.append(agree(own, explained(other, test, i, seed + i)))
+        again.append(_again(predictor, test, i, seed + i, own))
+        chance.append(by_chance(own))
+        if progress:
+            progress("compare explanations", done + 1, len(chosen.kept))
+    return {
+        "n": len(chosen.kept),
+        "left_out": chosen.left_out,
+        "budget": predictor.config.evaluation.budget,
+        "agreement": figures(agreement),
+        "unchanged": figures(again),
+        "by_chance": _nested(averaged(chance)),
     }
 
 
-def _steps(predictor: Predictor, seed: int) -> list[tuple[str, Any]]:
-    import copy
-
-    classes = len(predictor.task.classes)
-    steps = randomised(predictor.model, predictor.config.model, classes, seed)
-    return [(step, copy.deepcopy(model)) for step, model in steps]
+def sanity_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
+    """Returns the tables of a summary: one for each measure, a row for each explanation."""
+    return {title: _table(summary, measure) for measure, title in TITLES.items()}
 
 
-def _explained(
-    predictor: Predictor, changed: Predictor, test: TestSplit, i: int, seed: int
-) -> Explained:
-    budget = predictor.config.evaluation.budget
-    return Explained(
-        importance_of(predictor, changed.model, test, i, seed),
-        pairs_of(changed, test, i, seed, budget),
+def _table(summary: Mapping[str, Any], measure: str) -> Table:
+    steps: Sequence[Mapping[str, Any]] = summary["steps"]
+    said = {True: "yes", False: "no", None: None}
+    rows = [
+        [
+            what.replace("_", " ") if what == "redundancy_gap" else what,
+            with_error(of_what[measure]),
+            *(
+                with_error(step["agreement"][what][measure]) if what in step["agreement"] else None
+                for step in steps
+            ),
+            summary["by_chance"][what][measure],
+            said[summary["passed"][what][measure]],
+        ]
+        for what, of_what in summary["unchanged"].items()
+    ]
+    note = (
+        f"{MEASURES[measure].capitalize()} with the trained model's explanations of the mixture, "
+        f"{summary['n']} samples. Weights are drawn anew up to and including each step, from left "
+        "to right. Unchanged: another estimate of the trained model. Explanations that do not "
+        "change do not depend on what was learnt."
     )
+    columns = ["explanation", "unchanged", *(step["name"] for step in steps), "by chance"]
+    return {"columns": [*columns, "changed"], "rows": rows, "note": note}
 
 
-def _has_changed(ceiling: float | None, left: float | None) -> bool | None:
-    if ceiling is None or left is None or ceiling <= 0:
-        return None  # two estimates of one model do not agree: nothing can be said
-    return left < CHANGED * ceiling
+def _own(predictor: Predictor, test: TestSplit, i: int, seed: int) -> Explained:
+    budget = predictor.config.evaluation.budget
+    pairs = kept_pairs(predictor, test, i, seed, budget)
+    return Explained(importance_of(predictor, test, i), pairs)
+
+
+def _again(predictor: Predictor, test: TestSplit, i: int, seed: int, own: Explained) -> Agreement:
+    """How much two estimates of one model agree; attributions have no seed."""
+    budget = predictor.config.evaluation.budget
+    other = kept_pairs(predictor, test, i, seed + 1, budget)
+    return agree(own, Explained(own.importance, other))
+
+
+def _has_changed(ceiling: Mapping[str, Any], left: Mapping[str, Any], chance: float) -> bool | None:
+    if ceiling["standard_error"] is None or left["mean"] is None or not np.isfinite(chance):
+        return None
+    room = ceiling["mean"] - chance
+    if room <= 2 * ceiling["standard_error"]:
+        return None
+    return bool(abs(left["mean"] - chance) < CHANGED * room)
+
+
+def _nested(found: Agreement) -> dict[str, dict[str, float | None]]:
+    nested: dict[str, dict[str, float | None]] = {}
+    for (what, measure), value in found.items():
+        nested.setdefault(what, {})[measure] = value if np.isfinite(value) else None
+    return nested

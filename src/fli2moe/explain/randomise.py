@@ -1,6 +1,6 @@
-"""A model whose weights are drawn anew from the top down: its explanations must change.
+"""Models whose weights are drawn anew from the top down: their explanations must change.
 
-The cascading parameter randomisation test of Adebayo et al. 2018.
+The cascading parameter randomisation test of Adebayo et al. 2018 (section 4).
 """
 
 from __future__ import annotations
@@ -10,49 +10,52 @@ from collections.abc import Iterator
 
 import torch
 
-from fli2moe.config import ModelConfig
 from fli2moe.model import FusionModel, build_model
 
+PROJECTIONS = "projections and positions"
 
-def randomised(
-    model: FusionModel, config: ModelConfig, classes: int, seed: int
-) -> Iterator[tuple[str, FusionModel]]:
-    """Yields (step, copy of the model): at each step one more group of weights is drawn anew.
 
-    Groups from the top: router, classifier, pooling and last norm, layers from the last to the
-    first, and what places tokens (projections, positions). Statistics of the features stay. The
-    global generator is left as it was.
+def randomised(model: FusionModel, seed: int) -> Iterator[tuple[str, FusionModel]]:
+    """Yields (step, copy of the model) from the top down; each step's group joins those before it.
+
+    `classifier`: classifiers (the MLP of early fusion), pooling and last norm. `router`, where it
+    learns: its weights only scale what the experts say, so it stands above them (ours). `layer n`,
+    from the last to the first. `projections and positions`: now nothing that was learnt is left
+    but the features' statistics, which are the data's. Weights are drawn as they were for training;
+    the model and the global generators stay as they are.
 
     Args:
-        model: trained.
-        config: what it was built from.
-        classes: C.
+        model: trained; one that `build_model` makes.
         seed: of the fresh weights.
     """
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        fresh = dict(build_model(config, dict(model.widths), classes).named_parameters())
+    fresh = dict(_fresh(model, seed).named_parameters())
     changed = copy.deepcopy(model)
     parameters = dict(changed.named_parameters())
-    groups: dict[str, list[str]] = {}
-    for name in sorted(parameters, key=_depth):
-        groups.setdefault(_depth(name)[1], []).append(name)
-    for step, names in groups.items():
+    steps: dict[tuple[int, str], list[str]] = {}
+    for name in parameters:
+        steps.setdefault(_step(name, model.config.layers), []).append(name)
+    for (_, step), names in sorted(steps.items()):
         with torch.no_grad():
             for name in names:
                 parameters[name].copy_(fresh[name])
-        yield step, changed
+        yield step, copy.deepcopy(changed)
 
 
-def _depth(name: str) -> tuple[int, str]:
-    """The place of a parameter from the top, and the name of its group."""
-    parts = name.split(".")
+def _fresh(model: FusionModel, seed: int) -> FusionModel:
+    """The model as it would be before training from this seed, on the CPU."""
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs too
+        return build_model(model.config, model.widths, model.classes)
+
+
+def _step(parameter: str, layers: int) -> tuple[int, str]:
+    """The place of a parameter's step, and its name."""
+    parts = parameter.split(".")
     if parts[0] == "router":
-        return 0, "router"
-    if parts[0] in ("classifier", "mlp"):
-        return 1, parts[0]
+        return 1, "router"
     if parts[:2] == ["bank", "layers"]:
-        return 1000 - int(parts[2]), f"layer {int(parts[2]) + 1}"
-    if parts[0] == "bank":
-        return 2, "pooling and last norm"
-    return 2000, "projections and positions"
+        number = int(parts[2]) + 1
+        return 2 + layers - number, f"layer {number}"
+    if parts[0] in ("projections", "positions"):
+        return 2 + layers, PROJECTIONS
+    return 0, "classifier"

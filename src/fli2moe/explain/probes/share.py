@@ -95,7 +95,7 @@ def _exact(game: TokenGame) -> InteractionShare:
     variance = power[1:].sum()
     scale = np.abs(table).max()
     if variance <= (1e-12 * scale) ** 2:  # constant up to rounding
-        return InteractionShare(*[np.nan] * 4, 0.0, 0.0, 0.0, len(table))
+        return _constant(0.0, len(table))
     main, pairs = float(power[1] / variance), float(power[2] / variance)
     interactions, higher = float(power[2:].sum()), float(power[3:].sum())
     return InteractionShare(
@@ -103,7 +103,9 @@ def _exact(game: TokenGame) -> InteractionShare:
         main,
         pairs,
         higher / float(variance),
-        *(0.0, 0.0, 0.0),
+        0.0,
+        0.0,
+        0.0,
         len(table),
     )
 
@@ -125,7 +127,7 @@ def _estimate(chi: Values, odd: Values, even: Values) -> InteractionShare:
     fold = np.arange(units) % 2 == 0
     variance = np.var(even, ddof=1) + np.mean(odd**2)
     if variance <= (1e-12 * max(np.abs(odd).max(), np.abs(even).max())) ** 2:
-        return InteractionShare(*[np.nan] * 7, 2 * units)
+        return _constant(np.nan, 2 * units)
     centred = even - even.mean()
     odd_rest, pairs = _Power(units), _Power(units)
     for held in (fold, ~fold):
@@ -134,25 +136,25 @@ def _estimate(chi: Values, odd: Values, even: Values) -> InteractionShare:
         pairs.add(held, *_pair_power(chi, centred, held))
     deleted = _deleted_variance(even)
     whole = deleted + (np.sum(odd**2) - odd**2) / (units - 1)
-    shares = {
-        "interactions": (np.var(even, ddof=1) + odd_rest.value, deleted + odd_rest.without),
-        "pairs": (pairs.value, pairs.without),
-    }
-    shares["higher"] = tuple(
-        a - b for a, b in zip(shares["interactions"], shares["pairs"], strict=True)
-    )
-    value = {name: float(found[0] / variance) for name, found in shares.items()}
-    error = {name: _jackknife(found[1] / whole) for name, found in shares.items()}
+    every = float(np.var(even, ddof=1)) + odd_rest.value
+    without = deleted + odd_rest.without
+    share, of_pairs = every / float(variance), pairs.value / float(variance)
     return InteractionShare(
-        value["interactions"],
-        1.0 - value["interactions"],
-        value["pairs"],
-        value["higher"],
-        error["interactions"],
-        error["pairs"],
-        error["higher"],
-        2 * units,
+        interactions=share,
+        main=1.0 - share,
+        pairs=of_pairs,
+        higher=share - of_pairs,
+        standard_error=_jackknife(without / whole),
+        pairs_error=_jackknife(pairs.without / whole),
+        higher_error=_jackknife((without - pairs.without) / whole),
+        evaluations=2 * units,
     )
+
+
+def _constant(error: float, evaluations: int) -> InteractionShare:
+    """Of a game that never varies: nothing to share out."""
+    nan = float("nan")
+    return InteractionShare(nan, nan, nan, nan, error, error, error, evaluations)
 
 
 class _Power:
