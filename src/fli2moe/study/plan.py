@@ -114,9 +114,9 @@ def settings_of(
         return [Setting("", _made_config(data, preset, options))]
     found = []
     for name in SETTINGS:
-        path = _manifest(out / name, partial(_write_vec2xor, setting=name, seed=seed))
+        manifest = _manifest(out / name, partial(_write_vec2xor, setting=name, seed=seed))
         modalities = {m: {"encoder": "vector", "width": WIDTH} for m in TOKENS}
-        data = {"path": path, "modalities": modalities}
+        data = {"path": manifest, "modalities": modalities}
         found.append(Setting(name, _made_config(data, preset, {**VEC2XOR_OPTIONS, **options})))
     return found
 
