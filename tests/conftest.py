@@ -29,6 +29,8 @@ def tiny_config(manifest: Path, **sections: Any) -> Config:
     data["training"] |= {"epochs": 2, "batch_size": 32}
     data["explain"] |= {"budget": 300}
     data["evaluation"] |= {"samples": 4, "pair_samples": 4, "budget": 300, "random_draws": 2}
+    data["evaluation"] |= {"head_samples": 1, "check_samples": 2, "pair_contexts": 2}
+    data["evaluation"]["parts"] = ["interaction_share", "faithfulness", "planted"]
     for name, values in sections.items():
         data[name] = {**data[name], **values} if isinstance(values, dict) else values
     return Config.from_dict(data)

@@ -13,6 +13,7 @@ import torch
 from fli2moe.config import Config
 from fli2moe.data.sample import Dataset
 from fli2moe.evaluation import evaluate, metric_tables
+from fli2moe.evaluation.faithfulness import by_method
 from fli2moe.explain.explanation import Explanation
 from fli2moe.model import MODELS
 from fli2moe.predictor import Predictor
@@ -42,7 +43,14 @@ def test_every_evaluator_serves_every_model(
         losses={"interaction_schedule": "constant"},
         training={"epochs": 1},
         explain={"attribution": "attention_gradient"},
-        evaluation={"samples": 3, "pair_samples": 2, "budget": 40},
+        evaluation={
+            "samples": 3,
+            "head_samples": 1,
+            "check_samples": 2,
+            "pair_contexts": 2,
+            "pair_samples": 2,
+            "budget": 40,
+        },
     )
     run, cache = tmp_path / "run", tmp_path / "features"
     trained = fit(config, dataset, run, cache=cache)
@@ -69,10 +77,12 @@ def test_every_evaluator_serves_every_model(
     with caplog.at_level(logging.WARNING, "fli2moe"):
         metrics = evaluate(predictor, dataset, cache=cache, out=run)
     left_out = [r.getMessage() for r in caplog.records if "left out" in r.getMessage()]
-    told = ["early_fusion has no attention maps: left out attention_gradient"]
+    told = ["early_fusion has no attention maps: left out attention_gradient, attention_rollout"]
     assert left_out == (told if name == "early_fusion" else [])
-    methods = set(metrics["faithfulness"]) - {"percents"}
-    rest = {"gradient_x_input"} | ({"attention_gradient"} if name != "early_fusion" else set())
+    methods = set(by_method(metrics["faithfulness"]))
+    rest = {"gradient_x_input", "integrated_gradients"}
+    if name != "early_fusion":
+        rest |= {"attention_gradient", "attention_rollout"}
     assert methods == rest
     assert set(metrics["experts"]) == set(predictor.model.experts)
     page = render([found], dataset.test, metrics=metric_tables(metrics))

@@ -84,7 +84,15 @@ def write_config(path: Path, **changes: Any) -> Path:
         "model": {"hidden": 16, "layers": 1, "heads": 2},
         "training": {"epochs": 2, "batch_size": 8},
         "explain": {"budget": 60},
-        "evaluation": {"samples": 3, "pair_samples": 2, "budget": 100, "random_draws": 2},
+        "evaluation": {
+            "samples": 3,
+            "head_samples": 1,
+            "check_samples": 2,
+            "pair_contexts": 2,
+            "pair_samples": 2,
+            "budget": 100,
+            "random_draws": 2,
+        },
     }
     for name, values in changes.items():
         data[name] = {**data.get(name, {}), **values} if isinstance(values, dict) else values

@@ -198,7 +198,15 @@ def test_three_modalities_from_the_manifest_to_the_report(
             "losses": losses,
             "training": {"epochs": 2, "batch_size": 8},
             "explain": {"budget": 80},
-            "evaluation": {"samples": 3, "pair_samples": 3, "budget": 80, "random_draws": 2},
+            "evaluation": {
+                "samples": 3,
+                "head_samples": 1,
+                "check_samples": 2,
+                "pair_contexts": 2,
+                "pair_samples": 3,
+                "budget": 80,
+                "random_draws": 2,
+            },
         }
     )
     run = tmp_path / "run"

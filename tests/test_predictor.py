@@ -19,9 +19,9 @@ from fli2moe.data.load import load_dataset
 from fli2moe.data.sample import Dataset, Sample
 from fli2moe.encoders.builtin import BuiltinWords
 from fli2moe.errors import InputError, MachineError
-from fli2moe.evaluation.task import task_metrics
 from fli2moe.evaluation.planted import planted_recovery
 from fli2moe.evaluation.split import TestSplit, run_split
+from fli2moe.evaluation.task import task_metrics
 from fli2moe.explain import pieces
 from fli2moe.explain.attribution import METHODS, Attribution, attribute
 from fli2moe.explain.explanation import Explanation

@@ -289,7 +289,8 @@ def test_a_small_demo_ends_with_a_report(tmp_path: Path, monkeypatch: pytest.Mon
         data["training"] |= {"epochs": 1}
         data["model"] |= {"hidden": 16, "layers": 1}
         data["explain"] |= {"budget": 60}
-        data["evaluation"] |= {"samples": 3, "pair_samples": 2, "budget": 200}
+        data["evaluation"] |= {"samples": 3, "pair_samples": 2, "budget": 200, "head_samples": 1}
+        data["evaluation"] |= {"check_samples": 2, "pair_contexts": 2}
         return Config.from_dict(data)
 
     monkeypatch.setattr(demo, "demo_config", small)

@@ -5,7 +5,7 @@ Every field's description is its comment, its API documentation and its help.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import (
     Field,
@@ -257,9 +257,24 @@ class ExplainConfig(Strict):
     batch_size: int = Field(256, ge=1, description="coalitions per forward pass")
 
 
+EvaluationParts = Literal[
+    "interaction_share",
+    "faithfulness",
+    "concentration",
+    "pair_masking",
+    "planted",
+    "sanity",
+    "stability",
+]
+
+
 class EvaluationConfig(Strict):
     """What `evaluate` measures."""
 
+    parts: tuple[EvaluationParts, ...] = Field(
+        get_args(EvaluationParts),
+        description="what is measured beside the task",
+    )
     attributions: tuple[Attributions, ...] = Field(
         ("attention_gradient", "attention_rollout", "integrated_gradients", "gradient_x_input"),
         description="methods whose faithfulness counts",

@@ -36,8 +36,8 @@ from fli2moe.data.shapes import (
 from fli2moe.demo import demo_config
 from fli2moe.encoders.builtin import BuiltinPatches
 from fli2moe.errors import InputError, MachineError
-from fli2moe.evaluation.task import task_metrics
 from fli2moe.evaluation.split import run_split
+from fli2moe.evaluation.task import task_metrics
 from fli2moe.training import fit
 
 TRAIN, TEST = 5000, 3000

@@ -283,7 +283,7 @@ def test_different_settings_of_the_evaluation_are_said(make: Make):
         make("d", dense, metrics={"settings": other}),
     ]
     assert compare_runs(runs).notes == (
-        "Evaluated with different settings (budget, explain.steps): figures may differ by them.",
+        "Evaluated with different settings (budget, explain.steps): other samples or estimates.",
     )
     same = [runs[0], make("e", dense, metrics={"settings": settings})]
     assert compare_runs(same).notes == ()

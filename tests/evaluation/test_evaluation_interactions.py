@@ -15,10 +15,10 @@ from evaluation_options import with_options
 
 from fli2moe.data.sample import Dataset
 from fli2moe.evaluation import interactions
-from fli2moe.evaluation.task import expert_figures
 from fli2moe.evaluation.interactions import interaction_shares
 from fli2moe.evaluation.split import TestSplit, run_split
 from fli2moe.evaluation.statistics import mean_and_error, mean_of
+from fli2moe.evaluation.task import expert_figures
 from fli2moe.explain.probes import interaction_share
 from fli2moe.features import default_cache
 from fli2moe.predictor import Predictor

@@ -10,20 +10,21 @@ from typing import Any, get_type_hints
 import numpy as np
 import pytest
 import torch
+from evaluation_options import with_options
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from fli2moe.data.sample import Dataset
 from fli2moe.errors import InputError
-from fli2moe.evaluation.evaluate import evaluate
+from fli2moe.evaluation.evaluate import PARTS, evaluate
 from fli2moe.evaluation.faithfulness import faithfulness, player_sums
 from fli2moe.evaluation.interactions import interaction_shares
 from fli2moe.evaluation.linear_probe import STRENGTHS, linear_probe
 from fli2moe.evaluation.planted import planted_recovery
-from fli2moe.evaluation.task import expert_figures, task_metrics
 from fli2moe.evaluation.split import TestSplit, run_split
 from fli2moe.evaluation.statistics import mean_and_error
+from fli2moe.evaluation.task import expert_figures, task_metrics
 from fli2moe.explain.pieces import contribution_shares
 from fli2moe.features import default_cache, encode_samples
 from fli2moe.predictor import Predictor
@@ -104,12 +105,16 @@ def test_accuracy_per_label_is_that_of_the_predictions(
 def test_evaluate_measures_everything_twice_the_same(
     predictor: Predictor, dataset: Dataset, cache: Path, metrics: dict[str, Any]
 ):
-    again = evaluate(predictor, dataset, cache=cache, seed=0)
-    assert {**again, "seconds": 0} == {**metrics, "seconds": 0}
-    assert set(metrics) >= {"task", "experts", "faithfulness", "interaction_share", "planted"}
+    options = {"parts": tuple(PARTS), "samples": 2, "pair_samples": 2, "budget": 100}
+    whole = with_options(predictor, evaluation=options)
+    first, again = (evaluate(whole, dataset, cache=cache, seed=0) for _ in range(2))
+    assert {**again, "seconds": 0} == {**first, "seconds": 0}
+    assert set(first) >= {"task", "experts", *PARTS}
+    assert set(first["seconds"]) == {"task", "linear_probe", *PARTS}
+    assert set(metrics) & set(PARTS) == {"interaction_share", "faithfulness", "planted"}
     assert set(metrics["planted"]) == {"synergy", "redundancy"}
     assert metrics["planted"]["synergy"]["label"] == "match"
-    assert set(metrics["interaction_share"]) == {*predictor.model.heads, "per_label"}
+    assert set(metrics["interaction_share"]) == {*predictor.model.heads, "per_label", "orders"}
     assert metrics["settings"]["seed"] == 0
 
 
@@ -128,17 +133,16 @@ def emptied(dataset: Dataset, count: int) -> list[Any]:
 
 def test_empty_texts_are_left_out_and_counted(predictor: Predictor, dataset: Dataset, cache: Path):
     test = run_split(predictor, emptied(dataset, 1), cache)
-    found = faithfulness(predictor, test, 0, None)["attention_gradient"]
+    found = faithfulness(predictor, test, 0, None).summary["attention_gradient"]
     assert (found["text"]["n"], found["text"]["left_out"]) == (3, 1)
     assert (found["image"]["n"], found["image"]["left_out"]) == (4, 0)
     assert found["text"]["aopc_comprehensiveness"]["n"] == 3
-    rest = faithfulness(predictor, run_split(predictor, emptied(dataset, 1)[1:], cache), 1, None)[
-        "attention_gradient"
-    ]
+    others = run_split(predictor, emptied(dataset, 1)[1:], cache)
+    rest = faithfulness(predictor, others, 1, None).summary["attention_gradient"]
     full = found["text"]["comprehensiveness"]
     assert full == pytest.approx(rest["text"]["comprehensiveness"])
-    nothing = faithfulness(predictor, run_split(predictor, emptied(dataset, 4), cache), 0, None)
-    assert "text" not in nothing["attention_gradient"]
+    none = run_split(predictor, emptied(dataset, 4), cache)
+    assert "text" not in faithfulness(predictor, none, 0, None).summary["attention_gradient"]
 
 
 def test_the_linear_probe_is_sklearns(predictor: Predictor, dataset: Dataset, cache: Path):

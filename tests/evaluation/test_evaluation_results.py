@@ -81,6 +81,7 @@ def test_metadata_say_which_model_and_format(
         b"format": FORMAT.encode(),
         b"version": __version__.encode(),
         b"fingerprint": predictor.fingerprint.encode(),
+        b"seed": str(predictor.config.seed).encode(),
     }
     assert read_samples(path).attrs == {"fingerprint": predictor.fingerprint}
 

@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluation_options import with_options
 
 from fli2moe.config import Config
 from fli2moe.data.sample import Dataset
 from fli2moe.errors import InputError
-from fli2moe.evaluation import evaluate, metric_tables
+from fli2moe.evaluation import evaluate, metric_tables, to_latex, to_markdown
+from fli2moe.evaluation.evaluate import PARTS
+from fli2moe.evaluation.results import read_samples
+from fli2moe.evaluation.sanity import sanity_tables
+from fli2moe.evaluation.stability import stability_tables
 from fli2moe.features import default_cache
 from fli2moe.predictor import Predictor
 from fli2moe.training import fit
@@ -34,9 +39,15 @@ def metrics(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("metrics")
+    options = {"parts": tuple(PARTS), "samples": 2, "pair_samples": 2, "budget": 100}
+    whole = with_options(predictor, evaluation=options)
     found = evaluate(
-        predictor, dataset, cache=default_cache(tiny_run), out=out, against={"other": dense}
+        whole, dataset, cache=default_cache(tiny_run), out=out, against={"other": dense}
     )
+    assert len(read_samples(out / "samples.parquet")) == 24
+    tables = metric_tables(found)
+    assert (out / "tables.md").read_text(encoding="utf-8") == to_markdown(tables)
+    assert (out / "tables.tex").read_text(encoding="utf-8") == to_latex(tables)
     assert json.loads((out / "metrics.json").read_text()) == found
     return found
 
@@ -44,13 +55,23 @@ def metrics(
 def test_every_promised_table_is_there(metrics: dict[str, Any]):
     tables = metric_tables(metrics)
     assert list(tables) == [
+        "Share of the output that interactions explain",
+        "Share of the output that interactions explain, per label",
         "Task",
         "Accuracy per label",
         "Experts",
         "Faithfulness",
-        "Share of the output that interactions explain",
-        "Share of the output that interactions explain, per label",
+        "Drop of the probability at K = 15%",
+        "Faithfulness by head",
+        "Faithfulness by baseline",
+        "Concentration of importance",
+        "Specificity of importance to experts",
+        "Top pairs against the same players with other partners",
+        "Hiding the top pairs",
+        "Members of the top pairs as two blocks",
         "Planted pairs recovered",
+        *sanity_tables(metrics["sanity"]),
+        *stability_tables(metrics["stability"]),
     ]
     for table in tables.values():
         assert all(len(row) == len(table["columns"]) for row in table["rows"])

@@ -9,10 +9,17 @@ from fli2moe.data.check import Report, check_manifest
 from fli2moe.data.enrico import read_enrico
 from fli2moe.data.load import load_dataset
 from fli2moe.data.manifest import read_manifest
+from fli2moe.data.mmhs150k import read_mmhs150k
+from fli2moe.data.mmimdb import read_mmimdb
 from fli2moe.data.problems import Problem
 from fli2moe.data.sample import SPLITS, Cause, Dataset, Sample
 
-DATASETS: dict[str, Callable[..., Dataset]] = {"manifest": read_manifest, "enrico": read_enrico}
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "manifest": read_manifest,
+    "enrico": read_enrico,
+    "mmimdb": read_mmimdb,
+    "mmhs150k": read_mmhs150k,
+}
 """Readers by name; each takes a path first, and its options as keywords."""
 
 __all__ = [
@@ -29,4 +36,6 @@ __all__ = [
     "parse_causes",
     "read_enrico",
     "read_manifest",
+    "read_mmhs150k",
+    "read_mmimdb",
 ]

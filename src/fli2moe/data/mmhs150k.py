@@ -43,6 +43,8 @@ def read_mmhs150k(
 ) -> Dataset:
     """Reads MMHS150K with its own split (134,823 / 5,000 / 10,000).
 
+    Nothing is taken out of a tweet: links, names and hashtags stay, hateful words too.
+
     Args:
         folder: the folder with `MMHS150K_GT.json`, `img_resized`, `splits` and `img_txt`.
         modalities: image, text, or both.
@@ -78,16 +80,15 @@ def read_mmhs150k(
             tied += 1
             continue
         inputs: dict[str, str | Path] = {}
-        for modality in modalities:
-            if modality == "image":
-                inputs[modality] = _file(_PICTURE.format(id=id), paths, faults)
-                continue
-            inputs[modality] = text = _tweet_text(tweet, id, truth)
-            if ocr:
-                file = f"{id}.json"
-                found = _picture_text(file, paths, faults) if file in with_text else ""
-                bare += not found
-                inputs[modality] = f"{text}\n{found}" if found else text
+        if "image" in modalities:
+            inputs["image"] = _file(_PICTURE.format(id=id), paths, faults)
+        if "text" in modalities:
+            inputs["text"] = _tweet_text(tweet, id, truth)
+        if ocr:
+            file = f"{id}.json"
+            found = _picture_text(file, paths, faults) if file in with_text else ""
+            bare += not found
+            inputs["text"] = f"{inputs['text']}\n{found}" if found else inputs["text"]
         book.count((name,), split, faults)
         samples.append(Sample(id, inputs, (name,), split))
     classes = book.finish(str(truth), raise_first)

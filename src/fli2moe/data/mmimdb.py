@@ -37,8 +37,8 @@ def read_mmimdb(folder: str | Path, *, modalities: Sequence[str] = MODALITIES) -
     """Reads MM-IMDb with its own split (15,552 / 2,608 / 7,799); its dev is our val.
 
     Multi-label over 23 genres. Genres that are none of them are left out and counted in a note; a
-    film may be left without a label. A film's text is its first plot, as it stands (ours: the
-    authors' code takes the longest one, and normalises it).
+    film may be left without a label. A film's text is the longest of its plots, the first of them
+    if there are several, as in the authors' code, which also normalises it; here it stays as it is.
 
     Args:
         folder: the folder with `split.json` and `dataset`.
@@ -67,9 +67,10 @@ def read_mmimdb(folder: str | Path, *, modalities: Sequence[str] = MODALITIES) -
         names = labels.parse("|".join(g for g in genres if g in GENRES), faults) or ()
         labels.count(names, SPLIT_NAMES[name], faults)
         inputs: dict[str, str | Path] = {}
-        for modality in modalities:
-            poster = modality == "image"
-            inputs[modality] = _file(_POSTER, id, paths, faults) if poster else _plot(film, path)
+        if "image" in modalities:
+            inputs["image"] = _file(_POSTER, id, paths, faults)
+        if "text" in modalities:
+            inputs["text"] = _plot(film, path)
         samples.append(Sample(id, inputs, names, SPLIT_NAMES[name]))
     classes = labels.finish(str(split), raise_first)
     return Dataset(
@@ -110,8 +111,8 @@ def _listed(path: Path) -> list[tuple[str, str, int]]:
         for number, id in enumerate(ids, start=1):
             place = f"{name} entry {number}"
             if not isinstance(id, str) or not id.strip():
-                found, example = f"an id of type {type(id).__name__}", 'a text such as "0012345"'
-                raise InputError(f"{path}, {place}", found if id != "" else "no id", example)
+                found = "an empty id" if isinstance(id, str) else f"{id!r} is no text"
+                raise InputError(f"{path}, {place}", found, 'an id such as "0012345"')
             first = places.setdefault(id, place)
             if first != place:
                 found = f"id {shown(id)} stands twice ({first} and {place})"
@@ -148,7 +149,7 @@ def _plot(film: dict[str, Any], path: Path) -> str:
     if not plots:
         remedy = f"take the film out of {SPLIT}, or leave out modality 'text'"
         raise InputError(f"{path}, key 'plot'", "an empty list", "at least one plot", remedy)
-    return plots[0]
+    return max(plots, key=len)
 
 
 def _notes(samples: Sequence[Sample], others: Counter[str]) -> list[str]:

@@ -11,6 +11,9 @@ direction in each modality's vector, taken with sign, among standard normal nois
 | `uniqueness_second` | noise       | both bits    | `unique_second`        |
 | `synergy`           | bit 1       | bit 2        | `synergy`              |
 | `redundancy`        | both bits   | both bits    | `redundancy`           |
+
+`mixed` (ours) holds all four in one data set: a label for each mechanism, named as its setting, the
+XOR of two bits of its own; multi-label.
 """
 
 from __future__ import annotations
@@ -41,13 +44,15 @@ HOLDS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
 }
 """{setting: {modality: bits that it holds}}."""
 SETTINGS = tuple(HOLDS)
+MIXED = "mixed"
+"""All four at once; not one of `SETTINGS`, as its winner differs between labels."""
 WINNERS: Mapping[str, str] = {
     "uniqueness_first": "unique_first",
     "uniqueness_second": "unique_second",
     "synergy": "synergy",
     "redundancy": "redundancy",
 }
-"""{setting: expert named after its mechanism}."""
+"""{setting, or label of `mixed`: expert named after its mechanism}."""
 
 
 def draw_vec2xor(
@@ -55,25 +60,30 @@ def draw_vec2xor(
 ) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
     """Returns {modality: (N, T, 25)} and (N, 2) bits; the label is their XOR.
 
+    Of `mixed`, (N, 8) bits: two for each of `SETTINGS`, in that order.
+
     Args:
-        setting: one of `SETTINGS`.
+        setting: one of `SETTINGS`, or `mixed`.
         size: N.
         seed: of bits and noise.
 
     Raises:
         InputError: for an unknown setting.
     """
-    if setting not in HOLDS:
-        raise unknown_name("vec2xor", "setting", setting, SETTINGS)
+    if setting not in (*SETTINGS, MIXED):
+        raise unknown_name("vec2xor", "setting", setting, (*SETTINGS, MIXED))
     random, fixed = np.random.default_rng(seed), np.random.default_rng(DIRECTIONS)
-    bits = random.integers(0, 2, size=(size, 2))
+    mechanisms = SETTINGS if setting == MIXED else (setting,)
+    bits = random.integers(0, 2, size=(size, 2 * len(mechanisms)))
     vectors = {}
     for modality, tokens in TOKENS.items():
-        directions = fixed.normal(size=(2, tokens * WIDTH))
+        directions = fixed.normal(size=(bits.shape[1], tokens * WIDTH))
         directions *= STRENGTH / np.linalg.norm(directions, axis=1, keepdims=True)
         vector = random.normal(size=(size, tokens * WIDTH))
-        for bit in HOLDS[setting][modality]:
-            vector += (2 * bits[:, [bit]] - 1) * directions[bit]
+        for number, mechanism in enumerate(mechanisms):
+            for bit in HOLDS[mechanism][modality]:
+                column = 2 * number + bit
+                vector += (2 * bits[:, [column]] - 1) * directions[column]
         vectors[modality] = vector.reshape(size, tokens, WIDTH).astype(np.float32)
     return vectors, bits
 
@@ -83,7 +93,7 @@ def write_vec2xor(folder: str | Path, setting: str, size: int = SIZE, seed: int 
 
     Args:
         folder: made if missing; arrays go to `folder/first` and `folder/second`.
-        setting: one of `SETTINGS`.
+        setting: one of `SETTINGS`, or `mixed`.
         size: samples, split 70 / 15 / 15 in order.
         seed: of everything random but the directions.
 
@@ -109,6 +119,12 @@ def write_vec2xor(folder: str | Path, setting: str, size: int = SIZE, seed: int 
             for modality, name in names.items():
                 np.save(Path(folder) / name, vectors[modality][n])
             split = "train" if n < train else "val" if n < val else "test"
-            label = "different" if bits[n, 0] != bits[n, 1] else "same"
-            writer.writerow([f"{n:05d}", *names.values(), label, split])
+            writer.writerow([f"{n:05d}", *names.values(), _label(setting, bits[n]), split])
     return manifest
+
+
+def _label(setting: str, bits: NDArray[np.int64]) -> str:
+    differs = bits[::2] != bits[1::2]  # of each mechanism
+    if setting == MIXED:
+        return "|".join(name for name, holds in zip(SETTINGS, differs, strict=True) if holds)
+    return "different" if differs[0] else "same"

@@ -82,10 +82,10 @@ def compared_methods(predictor: Predictor) -> list[str]:
 
 
 def explained(predictor: Predictor, test: TestSplit, i: int, seed: int) -> Explained:
-    """Explains one sample's targets, those of the split, by a model.
+    """Explains one sample's targets, those of the split, by any model of the same data.
 
     Args:
-        predictor: the model; another one's samples and targets may be explained, too.
+        predictor: the model.
         test: with the targets.
         i: index of the sample.
         seed: of the pair probes, with `evaluation.budget`.

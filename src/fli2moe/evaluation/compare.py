@@ -207,7 +207,7 @@ def _notes(runs: Sequence[_Run]) -> tuple[str, ...]:
     keys = differing_keys(settings)
     if not keys:
         return ()
-    return (f"Evaluated with different settings ({', '.join(keys)}): figures may differ by them.",)
+    return (f"Evaluated with different settings ({', '.join(keys)}): other samples or estimates.",)
 
 
 def _group(name: str, runs: Sequence[_Run], base: Sequence[_Run] | None) -> Group:

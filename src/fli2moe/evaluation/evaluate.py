@@ -90,9 +90,9 @@ def evaluate(
             probe = linear_probe(predictor, dataset, Path(cache), test, progress)
         metrics["linear_probe"] = probe
     parts: dict[str, Part] = {}
-    for section, measure in PARTS.items():
+    for section in (name for name in PARTS if name in options.parts):
         with _timed(seconds, section):
-            part = measure(predictor, test, seed, progress)
+            part = PARTS[section](predictor, test, seed, progress)
         if part.summary:
             parts[section], metrics[section] = part, dict(part.summary)
     metrics["settings"] = {"seed": seed, **options.model_dump(mode="json")}

@@ -25,7 +25,8 @@ def write_samples(path: Path, predictor: Predictor, test: TestSplit, rows: Seque
 
     Columns: id, labels, predicted (lists of names), correct (all labels right), probability (of the
     first target), `weight_<expert>`, and those of the parts; what was not measured is null, not 0.
-    The schema's metadata hold `format`, `version` (of fli2moe) and `fingerprint` (of the model).
+    The schema's metadata hold `format`, `version` (of fli2moe), and `fingerprint` and `seed` of the
+    model.
 
     Args:
         path: the file; complete or not there.
@@ -70,6 +71,7 @@ def write_samples(path: Path, predictor: Predictor, test: TestSplit, rows: Seque
             columns[name] = pyarrow.array(values, pyarrow.float64(), from_pandas=True)
     table = pyarrow.table(columns)
     about = {"format": FORMAT, "version": __version__, "fingerprint": predictor.fingerprint}
+    about["seed"] = str(predictor.config.seed)
     with complete_file(path) as temporary:
         pyarrow.parquet.write_table(table.replace_schema_metadata(about), temporary)
 

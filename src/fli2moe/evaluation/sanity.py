@@ -42,11 +42,11 @@ def sanity(predictor: Predictor, test: TestSplit, seed: int, progress: Progress 
     """Compares explanations with those of models whose weights are drawn anew, from the top down.
 
     On `evaluation.check_samples` samples; those without a cross-modal pair are left out. Targets
-    are the trained model's. Pair scores of every model rest on the same seed and on
-    `evaluation.budget`. `unchanged` compares two estimates of the trained model with different
-    seeds, `by_chance` independent rankings. `passed` says for each measure whether explanations
-    have changed (`CHANGED`); None where estimates of the trained model itself do not agree by more
-    than chance and two standard errors, so that nothing can be said.
+    are the trained model's. Pair scores of every model rest on `evaluation.budget` and the same
+    seed. `unchanged` compares two estimates of the trained model with different seeds, `by_chance`
+    independent rankings. `passed` says for each measure whether explanations have changed
+    (`CHANGED`); None where estimates of the trained model itself do not agree by more than chance
+    and two standard errors, so that nothing can be said.
     """
     chosen = choose_checked(predictor, test, seed)
     if not chosen.kept:

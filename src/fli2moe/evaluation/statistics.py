@@ -24,13 +24,15 @@ def mean_of(values: Sequence[float]) -> float:
 
 
 RESAMPLES = 2000  # of a bootstrap
+MOST_EXACT = 50  # differences of an exact test
 
 
 def wilcoxon(differences: Sequence[float], alternative: str = "greater") -> float | None:
     """Returns the p value of Wilcoxon's signed-rank test; None below two finite values.
 
-    Differences of zero count half on either side (Pratt 1959); where all are zero p is 1: nothing
-    speaks against the null hypothesis.
+    Differences of zero are ranked and count half on either side; where all are zero p is 1: nothing
+    speaks against the null hypothesis. Exact up to 50 differences, ties and zeros or not; beyond,
+    scipy's normal approximation.
 
     Args:
         differences: of pairs, one per sample.
@@ -43,9 +45,26 @@ def wilcoxon(differences: Sequence[float], alternative: str = "greater") -> floa
         return None
     if not kept.any():
         return 1.0
-    method = "exact" if len(kept) <= 50 and kept.all() else "asymptotic"
-    found = signed_rank(kept, zero_method="zsplit", alternative=alternative, method=method)
+    if len(kept) <= MOST_EXACT:
+        return _exact_signed_rank(kept, alternative)
+    found = signed_rank(kept, zero_method="zsplit", alternative=alternative, method="asymptotic")
     return float(found.pvalue)
+
+
+def _exact_signed_rank(kept: NDArray[np.float64], alternative: str) -> float:
+    """The p value over all signs of the ranks; scipy's exact one is for distinct differences."""
+    from scipy.stats import rankdata
+
+    doubled = np.rint(2 * rankdata(np.abs(kept))).astype(np.int64)  # whole numbers, ties too
+    ways = np.ones(1)  # of each sum of positive ranks; zeros add the same to every sum
+    for rank in doubled[kept != 0].tolist():
+        without = np.concatenate([ways, np.zeros(rank)])
+        without[rank:] += ways
+        ways = without
+    seen = int(doubled[kept > 0].sum())
+    above, below = ways[seen:].sum() / ways.sum(), ways[: seen + 1].sum() / ways.sum()
+    both = min(1.0, 2 * min(above, below))
+    return float({"greater": above, "less": below, "two-sided": both}[alternative])
 
 
 def bootstrap_interval(
@@ -78,6 +97,21 @@ def effect_size(differences: Sequence[float]) -> float | None:
     if len(kept) < 2 or not (spread := float(kept.std(ddof=1))):
         return None
     return float(kept.mean()) / spread
+
+
+def rank_biserial(differences: Sequence[float]) -> float | None:
+    """Returns the matched-pairs rank-biserial correlation; None without finite values.
+
+    The sum of the ranks of positive differences minus that of negative ones, over all ranks, -1 to
+    1 (Kerby 2014). Differences of zero are ranked and count for neither, as in `wilcoxon`.
+    """
+    from scipy.stats import rankdata
+
+    kept = _finite(differences)
+    if not len(kept):
+        return None
+    ranks = rankdata(np.abs(kept))
+    return float((np.sign(kept) * ranks).sum() / ranks.sum())
 
 
 def share_above(differences: Sequence[float]) -> float | None:

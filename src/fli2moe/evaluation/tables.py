@@ -27,7 +27,8 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], Mapping[str, Table]]] = {
 
 def metric_tables(metrics: Mapping[str, Any]) -> dict[str, Table]:
     """Returns {title: {columns, rows, note}}; None stands for what was not measured."""
-    tables = dict(interaction_tables(metrics["interaction_share"]))  # first: how much there is
+    shares = metrics.get("interaction_share")
+    tables = dict(interaction_tables(shares)) if shares else {}  # first: how much there is
     tables["Task"] = _task(metrics)
     if metrics["task"].get("accuracy_per_label"):
         tables["Accuracy per label"] = _per_label(metrics)

@@ -22,10 +22,12 @@ from fli2moe.explain.probes.terms import Values, gap_terms
 
 COUNTS = (1, 2, 5, 10, 20)
 """m, how many of the top pairs are hidden."""
-TESTED = (5, 10)
-"""m of the comparison with edge-swapped pairs; ten is the primary one."""
-DRAWS = 5
+TESTED = tuple(m for m in COUNTS if m > 1)
+"""m of the comparison with edge-swapped pairs: a single pair has no partner to exchange."""
+DRAWS = 10
 """Random sets of a control that are averaged."""
+SWAPS = 4
+"""Edge-swapped sets that are averaged."""
 CONTROLS = ("random_pairs", "same_players", "top_players")
 """(a) m random pairs; (b) random players, as many of each modality; (c) the top ones, likewise."""
 
@@ -37,9 +39,11 @@ class Hidden:
     Attributes:
         values: {`ranked` or a control: (draws, H) v(N without X)}, one draw where nothing is drawn.
         block: (H,) B = D(T u I) - D(T) - D(I), T and I the members of the two modalities; NaN
-            where the pairs are not of two modalities.
+            where the pairs are of three or more: B is of two blocks, whatever they are called
+            (ours: the design speaks of text and image).
         top_block: (H,) the same of the top players.
         joint: (H,) D(T u I) of the ranked pairs.
+        top_joint: (H,) the same of the top players.
         players: how many are hidden.
     """
 
@@ -47,6 +51,7 @@ class Hidden:
     block: Values
     top_block: Values
     joint: Values
+    top_joint: Values
     players: int
 
 
@@ -69,6 +74,7 @@ def mask_pairs(
     importance: NDArray[np.float64],
     generator: np.random.Generator,
     counts: Sequence[int] = COUNTS,
+    draws: int = DRAWS,
 ) -> Masking:
     """Hides the members of the top pairs, and of the controls (a) to (c); every head is scored.
 
@@ -80,6 +86,7 @@ def mask_pairs(
         importance: (P,) of single players, for control (c); NaN ranks last.
         generator: of the random controls.
         counts: the m.
+        draws: of each random control.
 
     Raises:
         InputError: when `importance` has another shape.
@@ -101,11 +108,11 @@ def mask_pairs(
             "ranked": [members],
             "random_pairs": [
                 np.unique(every[generator.choice(len(every), min(m, len(every)), replace=False)])
-                for _ in range(DRAWS)
+                for _ in range(draws)
             ],
             "same_players": [
                 _first_of(generator.permutation(game.n_players), modality, needed)
-                for _ in range(DRAWS)
+                for _ in range(draws)
             ],
             "top_players": [top],
             "blocks": [members[modality[members] == kind] for kind in needed],
@@ -122,12 +129,13 @@ def mask_pairs(
         left_with: dict[str, Values] = {
             name: np.array([next(left) for _ in group]) for name, group in plan.items()
         }
-        joint = whole - left_with["ranked"][0]
+        joint, top_joint = (whole - left_with[name][0] for name in ("ranked", "top_players"))
         hidden[m] = Hidden(
             {name: left_with[name] for name in ("ranked", *CONTROLS)},
             _block(whole, joint, left_with["blocks"]),
-            _block(whole, whole - left_with["top_players"][0], left_with["top_blocks"]),
+            _block(whole, top_joint, left_with["top_blocks"]),
             joint,
+            top_joint,
             len(plan["ranked"][0]),
         )
     return Masking(whole, hidden)
@@ -153,7 +161,8 @@ class Contrast:
     """Mean terms of the top m pairs and of edge-swapped ones in the same contexts; H heads.
 
     Attributes:
-        interaction: (H,) mean Delta_S of the ranked pairs minus that of the swapped ones.
+        interaction: (H,) mean Delta_S of the ranked pairs minus that of the swapped ones, these
+            averaged over their draws.
         gap: (H,) the same of RG_S.
         ranked_interaction, ranked_gap: (H,) of the ranked pairs alone.
     """
@@ -171,6 +180,7 @@ def compare_pairs(
     generator: np.random.Generator,
     counts: Sequence[int] = TESTED,
     law: str = "shapley",
+    swaps: int = SWAPS,
 ) -> list[dict[int, Contrast]]:
     """Compares each ranking's top m pairs with edge-swapped ones (design 3.8, primary statistics).
 
@@ -184,22 +194,25 @@ def compare_pairs(
         generator: of contexts and swaps.
         counts: the m.
         law: of the contexts.
+        swaps: draws of edge-swapped pairs that are averaged.
     """
-    asked: list[tuple[int, int, NDArray[np.int64], NDArray[np.int64]]] = []
+    asked: list[tuple[int, int, NDArray[np.int64]]] = []  # ranking, m, its pairs and all swapped
     for number, ranked in enumerate(rankings):
         for m in (m for m in counts if m <= len(ranked)):
-            swapped = edge_swapped(ranked[:m], game.players, generator)
-            if swapped is not None:
-                asked.append((number, m, ranked[:m], swapped))
+            drawn = [edge_swapped(ranked[:m], game.players, generator) for _ in range(swaps)]
+            swapped = [pairs for pairs in drawn if pairs is not None]  # all of them, or none
+            if swapped:
+                asked.append((number, m, np.concatenate([ranked[:m], *swapped])))
     results: list[dict[int, Contrast]] = [{} for _ in rankings]
     if not asked:
         return results
-    pairs = np.unique(np.concatenate([np.concatenate([a[2], a[3]]) for a in asked]), axis=0)
+    pairs = np.unique(np.concatenate([each for _, _, each in asked]), axis=0)
     corners = corners_in(game, pairs, draw_contexts(law, n_contexts, game.n_players, generator))
     delta, gap = corners.interaction.mean(axis=0), gap_terms(corners).gap.mean(axis=0)  # (pairs, H)
     place = {pair: row for row, pair in enumerate(map(tuple, pairs.tolist()))}
-    for number, m, ranked, swapped in asked:
-        own, other = ([place[p] for p in map(tuple, x.tolist())] for x in (ranked, swapped))
+    for number, m, each in asked:
+        rows = [place[pair] for pair in map(tuple, each.tolist())]
+        own, other = rows[:m], rows[m:]
         results[number][m] = Contrast(
             delta[own].mean(axis=0) - delta[other].mean(axis=0),
             gap[own].mean(axis=0) - gap[other].mean(axis=0),

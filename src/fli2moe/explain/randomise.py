@@ -12,17 +12,17 @@ import torch
 
 from fli2moe.model import FusionModel, build_model
 
-PROJECTIONS = "projections and positions"
+TOP, BOTTOM = "classifier and router", "projections and positions"
 
 
 def randomised(model: FusionModel, seed: int) -> Iterator[tuple[str, FusionModel]]:
     """Yields (step, copy of the model) from the top down; each step's group joins those before it.
 
-    `classifier`: classifiers (the MLP of early fusion), pooling and last norm. `router`, where it
-    learns: its weights only scale what the experts say, so it stands above them (ours). `layer n`,
-    from the last to the first. `projections and positions`: now nothing that was learnt is left
-    but the features' statistics, which are the data's. Weights are drawn as they were for training;
-    the model and the global generators stay as they are.
+    `classifier and router`: all above the layers, which is classifiers (the MLP of early fusion),
+    router, pooling and last norm; the router only scales what the experts say, so it goes with the
+    classifiers (ours). `layer n`, from the last to the first. `projections and positions`: now
+    nothing that was learnt is left but the features' statistics, which are the data's. Weights are
+    drawn as they were for training; the model and the global generators stay as they are.
 
     Args:
         model: trained; one that `build_model` makes.
@@ -51,11 +51,9 @@ def _fresh(model: FusionModel, seed: int) -> FusionModel:
 def _step(parameter: str, layers: int) -> tuple[int, str]:
     """The place of a parameter's step, and its name."""
     parts = parameter.split(".")
-    if parts[0] == "router":
-        return 1, "router"
     if parts[:2] == ["bank", "layers"]:
         number = int(parts[2]) + 1
-        return 2 + layers - number, f"layer {number}"
+        return 1 + layers - number, f"layer {number}"
     if parts[0] in ("projections", "positions"):
-        return 2 + layers, PROJECTIONS
-    return 0, "classifier"
+        return 1 + layers, BOTTOM
+    return 0, TOP

@@ -13,9 +13,9 @@ from fli2moe.explain.probes.laws import draw_contexts
 from fli2moe.explain.probes.measured import Draw, Known, Measured, average, terms_of
 from fli2moe.explain.probes.monte_carlo import corners_in
 from fli2moe.explain.probes.sampling import Request
-from fli2moe.explain.probes.surrogate import Surrogate
+from fli2moe.explain.probes.surrogate import Surrogate, surrogate_game
 from fli2moe.explain.probes.terms import Values
-from fli2moe.explain.probes.threads import single_threaded
+from fli2moe.explain.probes.threads import in_threads
 
 GUESSED = 128  # pairs of a head whose gap is measured on the surrogate
 GUESSED_IN = 32  # contexts of that
@@ -35,7 +35,6 @@ class Guess:
     scored: NDArray[np.bool_]
 
 
-@single_threaded
 def guess_gaps(
     game: TokenGame,
     surrogates: Sequence[Surrogate],
@@ -43,14 +42,14 @@ def guess_gaps(
     sii_errors: Values,
     generator: np.random.Generator,
 ) -> Guess:
-    """Returns the redundancy gaps of the surrogates.
+    """Returns the redundancy gaps of the surrogates, each head's by itself.
 
     Of each head the `GUESSED` pairs with the largest `Surrogate.backup_scores` are measured on it.
     A pair whose score is zero has no gap there, as the two have no term in common. Other pairs are
     not scored. Standard errors add those of the SII: RG_S is at most |Delta_S|, and errs with it.
 
     Args:
-        game: of the surrogates.
+        game: that the surrogates stand for.
         surrogates: H of them.
         request: its pairs (m, 2) and law.
         sii_errors: (m, H) of the screened SII.
@@ -62,21 +61,27 @@ def guess_gaps(
     scored = bound <= 0
     for h in range(heads):
         scored[best[:, h], h] = True
-    rows = np.unique(best[np.take_along_axis(bound, best, axis=0) > 0])
     columns = {name: np.zeros((len(pairs), heads)) for name in Measured.GAPS}
     for name in columns:
         if name.endswith("error"):
             columns[name] += sii_errors
     columns["overlap"][:] = columns["overlap_error"][:] = np.nan
-    if len(rows):
-        contexts = draw_contexts(request.law, GUESSED_IN, game.n_players, generator)
-        for name, column in _means(game, pairs[rows], contexts).gaps().items():
-            error = name.endswith("error") and name != "overlap_error"
-            columns[name][rows] = np.hypot(column, sii_errors[rows]) if error else column
+    contexts = draw_contexts(request.law, GUESSED_IN, game.n_players, generator)
+    rows = [best[bound[best[:, h], h] > 0, h] for h in range(heads)]
+
+    def measured(h: int) -> dict[str, Values]:
+        stand_in = surrogate_game(game, surrogates[h : h + 1])
+        return _means(stand_in, pairs[rows[h]], contexts).gaps() if len(rows[h]) else {}
+
+    for h, gaps in enumerate(in_threads(measured, range(heads))):
+        for name, column in gaps.items():
+            value = column[:, 0]
+            if name.endswith("error") and name != "overlap_error":
+                value = np.hypot(value, sii_errors[rows[h], h])
+            columns[name][rows[h], h] = value
     return Guess(columns, scored)
 
 
-@single_threaded
 def known_terms(
     game: TokenGame,
     surrogates: Sequence[Surrogate],

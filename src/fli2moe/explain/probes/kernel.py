@@ -119,24 +119,45 @@ class KernelSurrogate:
 
     def expected(self, pairs: NDArray[np.int64], law: str) -> Values:
         """See `Surrogate.expected`: the posterior mean is that game."""
-        value = np.zeros(len(pairs))
-        for rows, covariance in self._covariances(pairs, law):
-            value[rows] = self.even.dual @ covariance
-        return value
+        found: Values = self._expected(law)[pairs[:, 0], pairs[:, 1]]
+        return found
+
+    def _expected(self, law: str) -> Values:
+        """(P, P) dual @ the covariances below, of all pairs in two products of matrices.
+
+        With s the sum of a chi, e_2 of the others is (s^2 - |a|^2) / 2 + a_i^2 + a_j^2 +
+        a_i a_j chi_i chi_j - s (a_i chi_i + a_j chi_j), and chi_i^2 = 1.
+        """
+        process, a, dual = self.even, self.even.relevance, self.even.dual
+        pair, quadruple, _ = _per_coefficient(law)
+        sums, squares = self.chi @ a, float(a @ a)
+        plain = self.chi.T @ (self.chi * dual[:, None])
+        others = self.chi.T @ (self.chi * (dual * (sums**2 - squares) / 2)[:, None])
+        others += plain * np.add.outer(a**2, a**2) + np.outer(a, a) * dual.sum()
+        once = np.outer(a, (dual * sums) @ self.chi)  # a_i sum of dual s chi_j
+        others -= once + once.T
+        table = pair * process.variance[0] * plain + quadruple * process.variance[1] * others
+        expected: Values = np.outer(a, a) * table
+        return expected
 
     def _covariances(self, pairs: NDArray[np.int64], law: str) -> Iterator[tuple[slice, Values]]:
         """Yields (U, some pairs) the prior covariance of each value seen with each pair's SII."""
         process, a = self.even, self.even.relevance
         pair, quadruple, _ = _per_coefficient(law)
-        sums, squares = self.chi @ a, float(a @ a)
+        own, squares = self.chi * a, float(a @ a)  # (U, P)
+        sums = own.sum(axis=1)[:, None]
+        first, second = pair * process.variance[0], quadruple * process.variance[1] / 2
         for start in range(0, len(pairs), PAIRS_AT_ONCE):
             rows = slice(start, start + PAIRS_AT_ONCE)
             i, j = pairs[rows].T
-            own = self.chi[:, i] * a[i], self.chi[:, j] * a[j]
-            rest = sums[:, None] - own[0] - own[1]  # sum over the others of a chi
-            e2 = (rest**2 - (squares - a[i] ** 2 - a[j] ** 2)) / 2
-            prior = pair * process.variance[0] + quadruple * process.variance[1] * e2
-            yield rows, own[0] * own[1] * prior
+            a_i, a_j = own[:, i], own[:, j]
+            rest = sums - a_i - a_j  # sum over the others of a chi
+            np.square(rest, out=rest)
+            rest *= second
+            rest += first - second * (squares - a[i] ** 2 - a[j] ** 2)  # pair + quadruple e_2
+            rest *= a_i
+            rest *= a_j
+            yield rows, rest
 
     def predict(self, present: NDArray[np.bool_]) -> Values:
         """See `Surrogate.predict`."""
@@ -145,13 +166,9 @@ class KernelSurrogate:
 
     def backup_scores(self) -> Values:
         """See `Surrogate.backup_scores`: min(|4 c_ij|, |2 c_ij| + min(|2 c_i|, |2 c_j|))."""
-        n_players = self.chi.shape[1]
-        first, second = np.triu_indices(n_players, k=1)
-        pairs = np.stack([first, second], axis=1)
-        table = np.zeros((n_players, n_players))
-        table[first, second] = np.abs(self.expected(pairs, "banzhaf"))
+        both = np.abs(self._expected("banzhaf"))
+        np.fill_diagonal(both, 0.0)
         single = 2 * np.abs(self.odd.variance[0] * self.odd.relevance * (self.odd.dual @ self.chi))
-        both = table + table.T
         bound: Values = np.minimum(both, np.minimum.outer(single, single) + both / 2)
         return bound
 

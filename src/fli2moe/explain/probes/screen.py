@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from fli2moe.explain.probes.design import (
 from fli2moe.explain.probes.kernel import KernelSurrogate
 from fli2moe.explain.probes.surrogate import SparseSurrogate, Surrogate
 from fli2moe.explain.probes.terms import Values
-from fli2moe.explain.probes.threads import single_threaded
+from fli2moe.explain.probes.threads import in_threads
 
 LEAST_UNITS = 16  # masks, without their flips, that a surrogate is fitted to at least
 MOST_FLIPPED = 3  # modalities that are flipped apart: 8 evaluations a mask
@@ -128,16 +129,15 @@ def _seen(
     return see(game, np.concatenate([masks, rest]), split)
 
 
-@single_threaded
 def _fit(method: str, design: Design, columns: Sequence[int], seed: int) -> tuple[Surrogate, ...]:
     """One surrogate for each column; the first one's hyperparameters start those of the others."""
     if method != "kernel":
-        return tuple(SparseSurrogate(design, column) for column in columns)
-    first = KernelSurrogate(design, columns[0], seed)
-    return (first, *(KernelSurrogate(design, column, seed, first) for column in columns[1:]))
+        return tuple(in_threads(partial(SparseSurrogate, design), columns))
+    first = in_threads(lambda column: KernelSurrogate(design, column, seed), columns[:1])[0]
+    others = in_threads(lambda c: KernelSurrogate(design, c, seed, first), columns[1:])
+    return (first, *others)
 
 
-@single_threaded
 def _better(pilot: Design, head: int, seed: int) -> tuple[str, str]:
     """The surrogate that predicts held-out masks better, and by how much."""
     held = max(2, int(HELD_OUT * pilot.units))
@@ -145,12 +145,16 @@ def _better(pilot: Design, head: int, seed: int) -> tuple[str, str]:
     test = _select(pilot, np.arange(pilot.units) < held)
     both = _antithetic(test)
     truth = both.parts[(0,)][:, head]
-    sparse = SparseSurrogate(seen, head)
-    kernel = KernelSurrogate(_antithetic(seen), head, seed)
-    errors = {}
-    for name, surrogate in (("sparse", sparse), ("kernel", kernel)):
-        predicted = surrogate.predict(both.masks()).reshape(2, -1).mean(axis=0)
-        errors[name] = float(np.mean((predicted - truth) ** 2))
+    makers: dict[str, Callable[[], Surrogate]] = {
+        "sparse": lambda: SparseSurrogate(seen, head),
+        "kernel": lambda: KernelSurrogate(_antithetic(seen), head, seed),
+    }
+
+    def missed(name: str) -> float:
+        predicted = makers[name]().predict(both.masks()).reshape(2, -1).mean(axis=0)
+        return float(np.mean((predicted - truth) ** 2))
+
+    errors = dict(zip(makers, in_threads(missed, list(makers)), strict=True))
     spread = float(truth.var()) or 1.0
     fits = {name: 1 - error / spread for name, error in errors.items()}
     method = "kernel" if errors["kernel"] < errors["sparse"] else "sparse"

@@ -25,6 +25,7 @@ from fli2moe.explain.probes.screen import least_screening, screen
 from fli2moe.explain.probes.surrogate import surrogate_game
 from fli2moe.explain.probes.tables import Tables, race_of
 from fli2moe.explain.probes.terms import Values
+from fli2moe.explain.probes.threads import in_threads
 from fli2moe.explain.scores import Interactions
 
 AUDITED, RACED = 0.2, 0.5  # share of the budget for the audit, and where it is a race
@@ -52,10 +53,10 @@ def screened(game: TokenGame, request: Request) -> Interactions:
     if checked:
         game.check()
     generator = np.random.default_rng([request.seed, 1])
-    sii = [s.interactions(request.pairs, request.law) for s in found.surrogates]
+    sii = in_threads(lambda s: s.interactions(request.pairs, request.law), found.surrogates)
     values, errors = (np.stack(column, axis=1) for column in zip(*sii, strict=True))  # (m, H)
     stand_in = surrogate_game(seen, found.surrogates)
-    gaps = guess_gaps(stand_in, found.surrogates, request, errors, generator)
+    gaps = guess_gaps(seen, found.surrogates, request, errors, generator)
     budget = request.budget - found.evaluations - spare if reserved else 0
     rows = _shortlist(request, heads, values, gaps, budget)
     audited: Audit | None = None

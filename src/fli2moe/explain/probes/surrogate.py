@@ -18,6 +18,7 @@ from fli2moe.explain.probes.design import Design, Parity, Term, products
 from fli2moe.explain.probes.pursuit import Expansion, pursue
 from fli2moe.explain.probes.regression import Regression
 from fli2moe.explain.probes.terms import Values
+from fli2moe.explain.probes.threads import in_threads
 from fli2moe.explain.probes.uncertainty import NOTHING, RANGE_FACTOR
 
 ROWS_AT_ONCE = 4096  # coalitions predicted at a time
@@ -156,13 +157,18 @@ class SparseSurrogate:
 
 
 def surrogate_game(game: TokenGame, surrogates: Sequence[Surrogate]) -> TokenGame:
-    """Returns the game whose heads are the surrogates: probes of it cost no evaluation."""
+    """Returns the game whose heads are the surrogates: probes of it cost no evaluation.
+
+    Its heads are named after the game's where there are as many, else by number.
+    """
+    names = game.head_names if len(surrogates) == len(game.head_names) else None
 
     def evaluate(coalitions: Tensor) -> Tensor:
         present = coalitions.numpy()
-        return torch.from_numpy(np.stack([s.predict(present) for s in surrogates], axis=1))
+        values = in_threads(lambda s: s.predict(present), surrogates)
+        return torch.from_numpy(np.stack(values, axis=1))
 
-    return TokenGame(evaluate, game.players, game.head_names, batch_size=ROWS_AT_ONCE)
+    return TokenGame(evaluate, game.players, names, batch_size=ROWS_AT_ONCE)
 
 
 def _sii_weights(

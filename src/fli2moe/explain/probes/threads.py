@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, wraps
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from typing import TypeVar
 
+import torch
 from threadpoolctl import ThreadpoolController
 
-P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 
-def single_threaded(function: Callable[P, R]) -> Callable[P, R]:
-    """Returns the function run with one thread of BLAS and OpenMP, which PyTorch uses too.
+def in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    """Returns the function of each item: as many at a time as PyTorch has threads, each on one.
 
-    The numbers of threads are as before afterwards. Not for functions that run the user's model.
+    In their order, and the same numbers whatever the number of threads. A call within one of these
+    threads goes on in it. Not for functions that run the user's model.
     """
-
-    @wraps(function)
-    def limited(*args: P.args, **kwargs: P.kwargs) -> R:
-        with _controller().limit(limits=1):
-            return function(*args, **kwargs)
-
-    return limited
+    threads = torch.get_num_threads()
+    workers = min(threads, len(items))
+    if threads < 2:  # in a thread of an outer call, too
+        return [function(item) for item in items]
+    with _controller().limit(limits=1):
+        if workers < 2:
+            return [function(item) for item in items]
+        try:
+            with ThreadPoolExecutor(
+                workers, initializer=torch.set_num_threads, initargs=(1,)
+            ) as pool:
+                return list(pool.map(function, items))
+        finally:
+            torch.set_num_threads(threads)  # what threads of PyTorch begin with is common to all
 
 
 @cache
