@@ -9,104 +9,126 @@ from fli2moe.evaluation.cells import with_error
 from fli2moe.evaluation.part import Table
 from fli2moe.explain.pair_masking import CONTROLS
 
+RANKING = ["pairs", "ranked on", "m"]
+HIDDEN = {
+    "ranked": "top pairs",
+    "random_pairs": "random pairs",
+    "same_players": "as many players",
+    "top_players": "top players",
+}
+"""{what is hidden: as the tables call it}: the pairs, and controls (a) to (c)."""
+
 
 def pair_masking_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
     """Returns the tables of a summary: the comparison that decides first."""
     counted = f"{summary['n']} samples, {summary['left_out']} left out for want of a pair."
-    primary = [
+    return {
+        "Top pairs against the same players with other partners": _primary(summary, counted),
+        "Hiding the top pairs": _drops(summary["drops"], counted),
+        "Hiding the top pairs: what the mixture says": _mixture(summary["drops"], counted),
+        "Members of the top pairs as two blocks": _blocks(summary["blocks"], counted),
+    }
+
+
+def _primary(summary: Mapping[str, Any], counted: str) -> Table:
+    columns = ["top pairs", "above swapped", "95% interval", "p (Holm)", "d_z", "rank-biserial"]
+    rows = [
         [
-            e["kind"],
-            e["head"],
-            e["m"],
+            *_ranking(e),
+            with_error(e["ranked"], "+"),
             with_error(e, "+"),
             _interval(e["interval"]),
             e["p_holm"],
             e["effect_size"],
+            e["rank_biserial"],
             e["share_above"],
             e["n"],
         ]
         for e in summary["primary"]
     ]
-    drops = [
+    note = (
+        "Mean interaction (synergy) or redundancy gap of the top m pairs in fresh contexts, and "
+        f"that minus the mean of {summary['swaps']} sets of edge-swapped pairs; one-sided "
+        "Wilcoxon over samples, Holm over the heads and m of a kind. n/a where there are too few "
+        "pairs or no other partners. " + counted
+    )
+    return {"columns": [*RANKING, *columns, "share above 0", "samples"], "rows": rows, "note": note}
+
+
+def _drops(drops: Sequence[Mapping[str, Any]], counted: str) -> Table:
+    columns = ["players", *HIDDEN.values()]
+    rows = [
         [
-            e["kind"],
-            e["head"],
-            e["m"],
-            *(with_error(e[control]["score"], "+") for control in ("ranked", *CONTROLS)),
-            *(e[f"score_more_than_{control}"]["p"] for control in CONTROLS[:2]),
-            *(e[control]["probability"]["mean"] for control in ("ranked", *CONTROLS[:2])),
-            *(e[control]["accuracy"] for control in ("ranked", *CONTROLS[:2])),
+            *_ranking(e),
+            e["players"],
+            *(with_error(e[hidden]["score"], "+") for hidden in HIDDEN),
+            *(e[f"score_more_than_{control}"]["p"] for control in CONTROLS),
+            e["ranked"]["score"]["n"],
         ]
-        for e in summary["drops"]
+        for e in drops
     ]
-    blocks = [
+    tests = ["p (random)", "p (as many)", "p (top players)", "samples"]
+    note = (
+        "Falls of the score of the head that ranked; p of a larger fall, one-sided Wilcoxon, not "
+        "adjusted. In a game without any pair structure the top pairs beat random ones too, "
+        "because they hold the top players: descriptive. Edge-swapped pairs have the same players "
+        "and so the same fall. " + counted
+    )
+    return {"columns": [*RANKING, *columns, *tests], "rows": rows, "note": note}
+
+
+def _mixture(drops: Sequence[Mapping[str, Any]], counted: str) -> Table:
+    names = {
+        "mixture_score": "score",
+        "probability": "probability",
+        "flipped": "changed",
+        "accuracy": "accuracy",
+        "f1": "F1",
+    }
+    rows = [
         [
-            e["kind"],
-            e["head"],
-            e["m"],
+            *_ranking(e),
+            shown,
+            *(_mean(e[hidden][name]) for name in names),
+            e["ranked"]["score"]["n"],
+        ]
+        for e in drops
+        for hidden, shown in HIDDEN.items()
+    ]
+    note = (
+        "Falls of the mixture's score and probability of the target, of its accuracy and F1 over "
+        "the same samples, and the share of predictions that change. " + counted
+    )
+    return {"columns": [*RANKING, "hidden", *names.values(), "samples"], "rows": rows, "note": note}
+
+
+def _blocks(blocks: Sequence[Mapping[str, Any]], counted: str) -> Table:
+    columns = ["block statistic", "95% interval", "top players", "p (above top players)", "samples"]
+    rows = [
+        [
+            *_ranking(e),
             with_error(e, "+"),
             _interval(e["interval"]),
             with_error(e["top_players"], "+"),
             e["p_more_than_top_players"],
+            e["n"],
         ]
-        for e in summary["blocks"]
+        for e in blocks
     ]
-    return {
-        "Top pairs against the same players with other partners": {
-            "columns": [
-                "pairs",
-                "ranked on",
-                "m",
-                "difference",
-                "95% interval",
-                "p (Holm)",
-                "d_z",
-                "share above 0",
-                "samples",
-            ],
-            "rows": primary,
-            "note": "Mean interaction (synergy) or redundancy gap of the top m pairs in fresh "
-            "contexts, minus that of edge-swapped pairs; one-sided Wilcoxon over samples. "
-            + counted,
-        },
-        "Hiding the top pairs": {
-            "columns": [
-                "pairs",
-                "ranked on",
-                "m",
-                "score: pairs",
-                "random pairs",
-                "as many players",
-                "top players",
-                "p (random)",
-                "p (as many)",
-                "probability: pairs",
-                "random pairs",
-                "as many players",
-                "accuracy: pairs",
-                "random pairs",
-                "as many players",
-            ],
-            "rows": drops,
-            "note": "Falls of the score of the head that ranked, of the mixture's probability and "
-            "of its accuracy. In a game without any pair structure the top pairs beat random ones "
-            "too, because they hold the top players: descriptive. " + counted,
-        },
-        "Members of the top pairs as two blocks": {
-            "columns": [
-                "pairs",
-                "ranked on",
-                "m",
-                "block statistic",
-                "95% interval",
-                "top players",
-                "p (above top players)",
-            ],
-            "rows": blocks,
-            "note": "Synergy: -B, redundancy: sign(D) B, with B = D(both) - D(one) - D(other): "
-            "above 0 the two modalities' members complete or replace each other. " + counted,
-        },
-    }
+    note = (
+        "Synergy: -B, redundancy: sign(D) B, with B = D(both) - D(one) - D(other): above 0 the two "
+        "modalities' members complete or replace each other. n/a where the pairs are of three or "
+        "more modalities. " + counted
+    )
+    return {"columns": [*RANKING, *columns], "rows": rows, "note": note}
+
+
+def _ranking(entry: Mapping[str, Any]) -> list[Any]:
+    return [entry["kind"], entry["head"], entry["m"]]
+
+
+def _mean(value: Mapping[str, Any] | float | None) -> float | None:
+    return value["mean"] if isinstance(value, Mapping) else value
 
 
 def _interval(interval: Sequence[float] | None) -> str:
