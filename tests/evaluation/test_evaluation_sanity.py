@@ -22,11 +22,19 @@ from fli2moe.evaluation.agreement import (
     agree_on_pairs,
     by_chance,
     compared_methods,
+    importance_of,
     pairs_of,
 )
+from fli2moe.evaluation.importance import player_sums
 from fli2moe.evaluation.part import Part
-from fli2moe.evaluation.sanity import compare_explanations, sanity, sanity_tables
+from fli2moe.evaluation.sanity import (
+    _has_changed,
+    compare_explanations,
+    sanity,
+    sanity_tables,
+)
 from fli2moe.evaluation.split import TestSplit, run_split
+from fli2moe.explain.attribution import attribute
 from fli2moe.explain.randomise import BOTTOM, TOP, randomised
 from fli2moe.explain.scores import PairScores
 from fli2moe.features import default_cache
@@ -34,6 +42,8 @@ from fli2moe.predictor import Predictor
 from fli2moe.tokens import Player
 
 METHODS = ("attention_gradient", "gradient_x_input")
+EXPERTS = ("unique_text", "unique_image", "synergy", "redundancy")
+EXPLAINED = [METHODS[0], *(f"{METHODS[0]}.{expert}" for expert in EXPERTS), METHODS[1]]
 OPTIONS = {"attributions": METHODS, "check_samples": 3, "budget": 60}
 PLAYERS = tuple(Player(m, (i,)) for m in ("text", "image") for i in range(4))  # 16 pairs
 
@@ -166,12 +176,13 @@ def test_every_step_measures_every_explanation(part: Part):
     summary = json.loads(json.dumps(part.summary, allow_nan=False))
     assert (summary["n"], summary["left_out"], summary["budget"]) == (3, 0, 60)
     assert [step["name"] for step in summary["steps"]] == [TOP, "layer 1", BOTTOM]
-    names = [*METHODS, "SII", "redundancy_gap"]
+    names = [*EXPLAINED, "SII", "redundancy_gap"]
     for found in (summary["unchanged"], *(step["agreement"] for step in summary["steps"])):
         assert list(found) == names
         assert all(list(of_what) == ["spearman", "jaccard"] for of_what in found.values())
+    for what in EXPLAINED:
+        assert summary["unchanged"][what]["spearman"]["mean"] == pytest.approx(1)
     for method in METHODS:
-        assert summary["unchanged"][method]["spearman"]["mean"] == pytest.approx(1)
         assert abs(summary["steps"][-1]["agreement"][method]["spearman"]["mean"]) < 0.9
     assert summary["unchanged"]["SII"]["spearman"]["mean"] < 1
 
@@ -197,20 +208,35 @@ def test_a_model_that_stays_as_it_is_fails(
         if of_what["spearman"]["n"]:
             assert of_what["spearman"]["mean"] == pytest.approx(1)
         said = found["passed"][what]["spearman"]
-        assert said is False if what in METHODS else said in (False, None)
+        assert said is False if what in EXPLAINED else said in (False, None)
 
 
-def test_the_verdict_is_half_of_the_way_from_chance(part: Part):
-    for what, of_what in part.summary["passed"].items():
-        for measure, said in of_what.items():
-            ceiling = part.summary["unchanged"][what][measure]
-            left = part.summary["steps"][-1]["agreement"][what][measure]["mean"]
-            chance = part.summary["by_chance"][what][measure]
-            room = ceiling["mean"] - chance
-            if room > 2 * ceiling["standard_error"]:
-                assert said is bool(abs(left - chance) < room / 2)
-            else:
-                assert said is None
+def figure(mean: float | None, error: float | None) -> dict[str, Any]:
+    return {"mean": mean, "standard_error": error, "n": 12}
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "left", "said"),
+    [
+        (figure(1.0, 0.0), figure(0.3, 0.05), True),  # half of the way from .2 to 1 is .6
+        (figure(1.0, 0.0), figure(0.65, 0.02), False),
+        (figure(1.0, 0.0), figure(-0.3, 0.02), False),  # the same upside down
+        (figure(1.0, 0.0), figure(0.55, 0.05), None),  # .6 is within two errors
+        (figure(0.9, 0.2), figure(0.3, 0.05), True),  # error of half of the ceiling: .1
+        (figure(0.9, 0.2), figure(0.36, 0.05), None),
+        (figure(0.3, 0.06), figure(0.2, 0.01), None),  # the ceiling is no better than chance
+        (figure(1.0, None), figure(0.2, 0.01), None),
+        (figure(1.0, 0.0), figure(None, None), None),
+    ],
+)
+def test_the_verdict_leaves_open_what_two_standard_errors_do(
+    ceiling: dict[str, Any], left: dict[str, Any], said: bool | None
+):
+    assert _has_changed(ceiling, left, 0.2) is said
+
+
+def test_without_a_level_of_chance_there_is_no_verdict():
+    assert _has_changed(figure(1.0, 0.0), figure(0.2, 0.01), float("nan")) is None
 
 
 def test_the_same_seed_gives_the_same_part(
@@ -281,8 +307,29 @@ def test_samples_without_a_cross_modal_pair_are_left_out_and_counted(
 
 def test_a_budget_too_small_for_pairs_leaves_the_attributions(small: Predictor, split: TestSplit):
     found = sanity(with_options(small, evaluation={"budget": 16}), split, 0, None).summary
-    assert list(found["unchanged"]) == list(METHODS)
-    assert all(len(table["rows"]) == 2 for table in sanity_tables(found).values())
+    assert list(found["unchanged"]) == EXPLAINED
+    assert all(len(table["rows"]) == 6 for table in sanity_tables(found).values())
+
+
+def test_experts_are_explained_by_the_configs_own_method(small: Predictor, split: TestSplit):
+    other = with_options(small, explain={"attribution": "gradient_x_input"})
+    assert list(importance_of(other, split, 0)) == [
+        *METHODS, *(f"gradient_x_input.{expert}" for expert in EXPERTS)
+    ]  # fmt: skip
+    none = with_options(small, explain={"attribution": "integrated_gradients"})
+    found = importance_of(none, split, 0)
+    assert list(found) == EXPLAINED
+    heads = attribute(
+        small.model,
+        split.tokens(0),
+        small.task.target_weights([split.targets[0]]),
+        METHODS[0],
+        baseline=small.attribution_baseline(),
+    ).scores
+    players = small.players(split.samples[0].inputs, split.tokens(0))
+    expected = player_sums(players, heads["synergy"])
+    assert found["attention_gradient.synergy"].tolist() == expected.tolist()
+    assert found["attention_gradient"].tolist() != expected.tolist()
 
 
 def test_costly_methods_are_compared_where_there_is_no_other(small: Predictor):
@@ -300,7 +347,8 @@ def test_tables_hold_the_figures_of_the_summary(part: Part):
     ):
         assert table["columns"][:3] == ["explanation", "unchanged", TOP]
         assert {len(row) for row in table["rows"]} == {len(table["columns"])}
-        row = table["rows"][1]
+        assert table["rows"][3][0] == "attention_gradient, synergy"
+        row = table["rows"][5]
         last = part.summary["steps"][-1]["agreement"][METHODS[1]][measure]
         assert row[0] == METHODS[1]
         assert row[-3] == f"{last['mean']:.3f} ± {last['standard_error']:.3f}"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from itertools import product
 from math import nan, sqrt
 
 import numpy as np
 import pytest
+from scipy.stats import rankdata
+from scipy.stats import wilcoxon as signed_rank
 
 from fli2moe.evaluation.statistics import (
     bootstrap_interval,
     effect_size,
     holm,
     mean_of,
+    rank_biserial,
     share_above,
     wilcoxon,
 )
@@ -28,6 +32,42 @@ def test_wilcoxon_of_few_differences_is_that_of_all_signs():
     assert wilcoxon(values) == pytest.approx(sum(s >= seen for s in sums) / 32)
     assert wilcoxon(values, "two-sided") == pytest.approx(2 * sum(s >= seen for s in sums) / 32)
     assert wilcoxon([-v for v in values], "less") == wilcoxon(values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1.0, 1.0, 1.0, 1.0, -1.0],
+        [1.0, 2.0, 2.0, -2.0, 3.0],
+        [0.0, 0.0, 1.0, 2.0, 3.0],
+        [0.5, 0.5, 1.0, 0.0, 0.0, -0.5],
+    ],
+)
+def test_wilcoxon_of_ties_and_zeros_is_that_of_all_signs(values: list[float]):
+    ranks, signs = rankdata(np.abs(values)), np.sign(values)
+    free = ranks[signs != 0]
+    seen = ranks[signs > 0].sum()
+    sums = np.array(
+        [free[list(chosen)].sum() for chosen in product([False, True], repeat=len(free))]
+    )
+    assert wilcoxon(values) == pytest.approx((sums >= seen).mean())
+    assert wilcoxon(values, "less") == pytest.approx((sums <= seen).mean())
+
+
+@pytest.mark.parametrize("alternative", ["greater", "less", "two-sided"])
+@pytest.mark.parametrize(("n", "method"), [(9, "exact"), (50, "exact"), (51, "asymptotic")])
+def test_wilcoxon_is_scipys(alternative: str, n: int, method: str):
+    values = np.random.default_rng(n).normal(0.2, size=n)
+    theirs = signed_rank(values, alternative=alternative, method=method).pvalue
+    assert wilcoxon(values.tolist(), alternative) == pytest.approx(theirs, rel=1e-9)
+
+
+def test_rank_biserial_by_hand():
+    assert rank_biserial([1.0, 2.0, -0.5, 3.0, 4.0]) == pytest.approx((14 - 1) / 15)
+    assert rank_biserial([-1.0, -2.0]) == -1.0
+    assert rank_biserial([0.0, 1.0, 2.0, -3.0, nan]) == pytest.approx((2 + 3 - 4) / 10)
+    assert rank_biserial([0.0, 0.0]) == 0.0
+    assert rank_biserial([]) is None
 
 
 def test_what_cannot_be_tested_has_no_p_value():

@@ -10,10 +10,22 @@ import pytest
 from fli2moe.errors import InputError
 from fli2moe.explain import TokenGame
 from fli2moe.explain.edge_swap import edge_swapped
-from fli2moe.explain.pair_masking import COUNTS, compare_pairs, mask_pairs
+from fli2moe.explain.pair_masking import COUNTS, PRIMARY, compare_pairs, mask_pairs
+from fli2moe.explain.probes.laws import draw_contexts
+from fli2moe.explain.probes.monte_carlo import corners_in
+from fli2moe.explain.probes.terms import gap_terms
 from fli2moe.tokens import Player
 
-from .games import Counted, Function, added, all_of, any_of, halves, main_effects
+from .games import (
+    Counted,
+    Function,
+    added,
+    all_of,
+    any_of,
+    halves,
+    main_effects,
+    random_table,
+)
 
 PLAYERS = [Player(m, (i,)) for m in ("text", "image") for i in range(6)]
 
@@ -88,6 +100,22 @@ def test_the_block_statistic_of_known_games(f, pairs, block, joint):
     assert hidden.joint[0] == pytest.approx(joint)
 
 
+def test_the_block_of_the_top_players_is_their_own():
+    pairs, importance = np.array([(0, 6)]), np.array([0, 9.0, 0, 0, 0, 0, 0, 9.0, 0, 0, 0, 0])
+    game = halves(added(all_of(0, 6), lambda z: -any_of(1, 7)(z)), 12)
+    hidden = mask_pairs(game, pairs, importance, rng(), (1,)).hidden[1]
+    assert (hidden.block[0], hidden.joint[0]) == (-1, 1)
+    assert (hidden.top_block[0], hidden.top_joint[0]) == (-1, -1)
+
+
+def test_members_of_three_modalities_make_no_two_blocks():
+    game = TokenGame.from_callable(all_of(0, 2), {"a": 2, "b": 2, "c": 2})
+    hidden = mask_pairs(game, np.array([(0, 2), (1, 4)]), np.zeros(6), rng(), (1, 2)).hidden
+    assert hidden[1].block[0] == -1
+    assert np.isnan(hidden[2].block[0])
+    assert hidden[2].joint[0] == 1
+
+
 def test_hidden_sets_have_the_sizes_that_their_names_say():
     coalitions: list[np.ndarray] = []
 
@@ -98,8 +126,16 @@ def test_hidden_sets_have_the_sizes_that_their_names_say():
     game = TokenGame.from_callable(f, {"text": 6, "image": 6}, batch_size=4096)
     pairs = np.array([(0, 6), (0, 7), (1, 6), (2, 9)])
     importance = np.array([0, 0, 0, 5, 4, 3, 0, 0, 9, 8, 7, 0.0])
-    found = mask_pairs(game, pairs, importance, rng(), (4,)).hidden[4]
+    found = mask_pairs(game, pairs, importance, rng(), (4,), draws=7).hidden[4]
     assert found.players == 6
+    shapes = {name: values.shape for name, values in found.values.items()}
+    assert shapes == {
+        "ranked": (1, 1),
+        "random_pairs": (7, 1),
+        "same_players": (7, 1),
+        "top_players": (1, 1),
+    }
+    assert game.evaluations <= 1 + 2 + 2 * 7 + 4  # all, ranked and top, random ones, blocks
     assert found.values["ranked"][0, 0] == 12 - 6
     assert (found.values["same_players"] == 12 - 6).all()
     rows = np.concatenate(coalitions)
@@ -145,6 +181,35 @@ def test_planted_pairs_beat_swapped_ones():
     assert together.ranked_interaction[0] == pytest.approx(1.0)
     assert instead.gap[0] == pytest.approx(1.0)
     assert instead.interaction[0] == pytest.approx(-1.0)
+
+
+def test_every_share_of_the_contexts_has_its_own_swap():
+    ranked = np.array([(0, 6), (1, 7), (2, 8), (3, 9)])
+    found = compare_pairs(halves(random_table(12, 0), 12), [ranked], 8, rng(5), (4,), swaps=2)[0][4]
+    generator, game = rng(5), halves(random_table(12, 0), 12)
+    contexts = draw_contexts("shapley", 8, 12, generator)
+    gained, gaps, swaps = [], [], []
+    for rows in ([0, 1, 4, 5], [2, 3, 6, 7]):  # antithetic pairs stay together
+        swapped = edge_swapped(ranked, game.players, generator)
+        own, other = (corners_in(game, pairs, contexts[rows]) for pairs in (ranked, swapped))
+        gained.append(own.interaction.mean() - other.interaction.mean())
+        gaps.append(gap_terms(own).gap.mean() - gap_terms(other).gap.mean())
+        swaps.append(swapped.tolist())
+    assert swaps[0] != swaps[1]
+    assert found.interaction[0] == pytest.approx(np.mean(gained))
+    assert found.gap[0] == pytest.approx(np.mean(gaps))
+
+
+def test_more_pairs_than_the_primary_ones_cost_one_share_of_the_contexts():
+    ranked = np.array([(i, j) for i in range(10) for j in (10 + i, 10 + (i + 1) % 10)])
+    costs = {}
+    for counts in ((PRIMARY,), (PRIMARY, 20)):
+        f = Counted(main_effects(np.arange(20.0)))
+        found = compare_pairs(halves(f, 20, head_names=("score",)), [ranked], 16, rng(), counts)
+        assert set(found[0]) == set(counts)
+        costs[counts] = f.rows
+    assert costs[PRIMARY,] <= 16 * (1 + 20 + 2 * PRIMARY)
+    assert costs[PRIMARY, 20] <= costs[PRIMARY,] + 4 * (10 + 10 + 20)
 
 
 def test_rankings_share_contexts_and_the_cost_is_that_of_their_union():

@@ -1,8 +1,8 @@
 """How alike two explanations of one sample are: importances of its tokens, rankings of its pairs.
 
 Spearman's correlation of everything that both score, and the Jaccard overlap of what comes first:
-the top 10% of players, the top 10 pairs. Both are of the mixture. Where one of the two is equal
-everywhere it ranks nothing, and the measure is NaN.
+the top 10% of players, the top 10 pairs. Pairs are of the mixture, importances of experts too.
+Where one of the two is equal everywhere it ranks nothing, and the measure is NaN.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from fli2moe.predictor import Predictor
 TOP = 10  # pairs
 MEASURES = {"spearman": "rank correlation", "jaccard": "overlap of the top"}
 Agreement = dict[tuple[str, str], float]
-"""{(what is explained: a method, `SII` or `redundancy_gap`; one of `MEASURES`): value}."""
+"""{(what is explained: a method or `method.expert`, `SII`, `redundancy_gap`; one of `MEASURES`):
+value}."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +42,7 @@ class Explained:
     """What is compared of one sample, target and model.
 
     Attributes:
-        importance: {method: (P,) of players}.
+        importance: {method, or `method.expert`: (P,) of players}.
         pairs: {`SII` or `redundancy_gap`: scores}; empty where the budget serves no pair probe.
     """
 
@@ -95,25 +96,32 @@ def explained(predictor: Predictor, test: TestSplit, i: int, seed: int) -> Expla
 
 
 def importance_of(predictor: Predictor, test: TestSplit, i: int) -> dict[str, NDArray[np.float64]]:
-    """Returns {method: (P,) importance of one sample's players}; no method has a seed."""
+    """Returns {method: (P,) importance of one sample's players}; no method has a seed.
+
+    That of the mixture; of the config's own method (the first compared one where it is none of
+    them) that of every expert too, as `method.expert`.
+    """
     tokens, options = test.tokens(i), predictor.config.explain
     players = predictor.players(test.samples[i].inputs, tokens)
     weights = predictor.task.target_weights([test.targets[i]])
-    return {
-        method: player_sums(
-            players,
-            attribute(
-                predictor.model,
-                tokens,
-                weights,
-                method,
-                baseline=predictor.attribution_baseline(),
-                steps=options.steps,
-                reduction=options.reduction,
-            ).scores[predictor.model.heads[0]],
-        )
-        for method in compared_methods(predictor)
-    }
+    methods, heads = compared_methods(predictor), predictor.model.heads
+    of_experts = [options.attribution] if options.attribution in methods else methods[:1]
+    found: dict[str, NDArray[np.float64]] = {}
+    for method in methods:
+        scores = attribute(
+            predictor.model,
+            tokens,
+            weights,
+            method,
+            baseline=predictor.attribution_baseline(),
+            steps=options.steps,
+            reduction=options.reduction,
+        ).scores
+        found[method] = player_sums(players, scores[heads[0]])
+        if method in of_experts:
+            for expert in heads[1:]:
+                found[f"{method}.{expert}"] = player_sums(players, scores[expert])
+    return found
 
 
 def pairs_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from fli2moe.evaluation.importance import player_sums
 from fli2moe.evaluation.pair_summary import (
     CLASS,
     PROBABILITY,
+    MaskedSample,
     Ranking,
-    Tested,
     block_figures,
     drop_figures,
     primary_figures,
@@ -24,9 +25,10 @@ from fli2moe.evaluation.part import Part
 from fli2moe.evaluation.split import TestSplit
 from fli2moe.explain.attribution import FALLBACK, attribute, usable_methods
 from fli2moe.explain.game import TokenGame
-from fli2moe.explain.pair_masking import COUNTS, SWAPS, compare_pairs, mask_pairs
+from fli2moe.explain.pair_masking import COUNTS, PRIMARY, SWAPS, compare_pairs, mask_pairs
 from fli2moe.explain.pieces import has_pairs
 from fli2moe.explain.probes import pair_interactions
+from fli2moe.explain.scores import PairScores
 from fli2moe.features import Progress
 from fli2moe.model import MIXTURE
 from fli2moe.predictor import Predictor
@@ -34,7 +36,6 @@ from fli2moe.tokens import Player, TokenBatch
 
 KINDS = {"synergy": "sii", "redundancy": "redundancy"}
 """{kind of pair: the reading that ranks it}; each is also the name of the expert it is read on."""
-PRIMARY = 10
 
 
 def pair_masking(
@@ -48,12 +49,11 @@ def pair_masking(
 
     The summary holds `n` and `left_out`, `swaps` (sets of edge-swapped pairs, averaged) and three
     lists with an entry for each ranking and m: `primary`, `drops` and `blocks`. What could not be
-    measured is None there, and `n` 0: a ranking with fewer pairs of a positive value than m,
-    or pairs whose partners cannot be exchanged.
+    measured is None there, and `n` 0: fewer than m pairs, or none with other partners.
     """
     options = predictor.config.evaluation
     chosen = test.choose(range(len(test.samples)), options.pair_samples, seed)
-    found: list[Tested] = []
+    found: list[MaskedSample] = []
     for done, i in enumerate(chosen):
         tested = _sample(predictor, test, i, seed + i)
         found += [tested] if tested else []
@@ -77,7 +77,7 @@ def pair_masking(
     return Part(summary, {t.index: _row(t, rankings) for t in found})
 
 
-def _row(tested: Tested, rankings: Sequence[Ranking]) -> dict[str, float]:
+def _row(tested: MaskedSample, rankings: Sequence[Ranking]) -> dict[str, float]:
     """One sample's primary statistic and drop of every ranking's top 10, where defined."""
     row = {}
     for ranking in rankings:
@@ -88,24 +88,30 @@ def _row(tested: Tested, rankings: Sequence[Ranking]) -> dict[str, float]:
     return {name: value for name, value in row.items() if np.isfinite(value)}
 
 
-def _sample(predictor: Predictor, test: TestSplit, i: int, seed: int) -> Tested | None:
+def _sample(predictor: Predictor, test: TestSplit, i: int, seed: int) -> MaskedSample | None:
     inputs, tokens, options = test.samples[i].inputs, test.tokens(i), predictor.config.evaluation
     players, target = predictor.players(inputs, tokens), test.targets[i][0]
     if not has_pairs(players):
         return None
     game = _game(predictor, test, i, players, target)
-    ranked = _rankings(game, predictor.model.heads, options.budget, seed)
+    ranked = rank_pairs(game, predictor.model.heads, options.budget, seed)
     importance = _importance(predictor, tokens, players, target, seed)
-    generator = np.random.default_rng([seed, 2])  # not that of the ranking
     masking = {
         (kind, head): mask_pairs(
-            game, pairs, importance[head], generator, draws=options.random_draws
+            game,
+            of_head.pairs,
+            importance[head],
+            np.random.default_rng([seed, 2]),  # the same for all: random pairs are evaluated once
+            draws=options.random_draws,
         )
-        for (kind, head), pairs in ranked.items()
+        for (kind, head), of_head in ranked.items()
     }
-    compared = compare_pairs(game, list(ranked.values()), options.pair_contexts, generator)
+    rankings = [of_head.pairs for of_head in ranked.values()]
+    generator = np.random.default_rng([seed, 3])  # not that of the ranking
+    compared = compare_pairs(game, rankings, options.pair_contexts, generator)
     contrast = dict(zip(ranked, compared, strict=True))
-    return Tested(i, target, game.head_names, masking, contrast)
+    positive = {ranking: of_head.positive for ranking, of_head in ranked.items()}
+    return MaskedSample(i, target, game.head_names, positive, masking, contrast)
 
 
 def _game(
@@ -147,20 +153,41 @@ def _importance(
     return {head: player_sums(players, of_head) for head, of_head in scores.items()}
 
 
-def _rankings(
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """The best pairs of a ranking.
+
+    Attributes:
+        pairs: (R, 2) best first, at most as many as are ever hidden.
+        positive: how many of them have a value above 0: these come first.
+    """
+
+    pairs: NDArray[np.int64]
+    positive: int
+
+
+def rank_pairs(
     game: TokenGame, heads: Sequence[str], budget: int, seed: int
-) -> dict[Ranking, NDArray[np.int64]]:
-    """{(kind, head): (R, 2) its best pairs, those of a positive value, best first}."""
+) -> dict[Ranking, Ranked]:
+    """Returns {(kind, head): the best pairs}, of the heads among `heads` that a kind is read on.
+
+    A sparse surrogate may say 0 of nearly all pairs: these are in random order, not that of their
+    places. Leaving them out would keep only the samples in which many pairs stand out.
+    """
     read = {kind: [h for h in (kind, MIXTURE) if h in heads] for kind in KINDS}
-    needed = dict.fromkeys(head for head in heads if any(head in r for r in read.values()))
+    needed = [head for head in heads if any(head in of_kind for of_kind in read.values())]
     readings = {reading: read[kind] for kind, reading in KINDS.items()}
-    found = pair_interactions(game, budget, seed=seed, heads=list(needed), readings=readings)
-    ranked = {}
+    found = pair_interactions(game, budget, seed=seed, heads=needed, readings=readings)
+    generator = np.random.default_rng([seed, 1])
+    ranked: dict[Ranking, Ranked] = {}
     for kind, reading in KINDS.items():
-        table = getattr(found, reading)
+        table: PairScores = getattr(found, reading)
         for head in read[kind]:
-            wanted = np.array([h == head for h in table.head], dtype=np.bool_)
-            of_head = table.select(wanted & (table.value > 0))
-            best = of_head.select(of_head.order()[: max(COUNTS)])
-            ranked[kind, head] = np.stack([best.first, best.second], axis=1).reshape(-1, 2)
+            of_head = table.select(np.array([h == head for h in table.head], dtype=np.bool_))
+            order = of_head.order()
+            zero = of_head.value[order] == 0
+            order[zero] = generator.permutation(order[zero])
+            best = of_head.select(order[: max(COUNTS)])
+            pairs = np.stack([best.first, best.second], axis=1).reshape(-1, 2)
+            ranked[kind, head] = Ranked(pairs, int((best.value > 0).sum()))
     return ranked

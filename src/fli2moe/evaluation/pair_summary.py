@@ -32,13 +32,14 @@ PROBABILITY, CLASS = "probability of the mixture", "class of the mixture"
 
 
 @dataclass(frozen=True, eq=False)
-class Tested:
+class MaskedSample:
     """One sample: every ranking's masking and contrast, under every reading of the model.
 
     Attributes:
         index: of the sample in the test split.
         target: class whose score was explained.
         names: of the readings: the model's heads, `PROBABILITY` and `CLASS`.
+        positive: {ranking: how many of its pairs have a value above 0}; these come first.
         masking: {ranking: what hiding does}.
         contrast: {ranking: {m: ranked minus edge-swapped}}.
     """
@@ -46,6 +47,7 @@ class Tested:
     index: int
     target: int
     names: tuple[str, ...]
+    positive: Mapping[Ranking, int]
     masking: Mapping[Ranking, Masking]
     contrast: Mapping[Ranking, Mapping[int, Contrast]]
 
@@ -94,9 +96,12 @@ class Tested:
 
 
 def primary_figures(
-    found: Sequence[Tested], rankings: Sequence[Ranking], seed: int
+    found: Sequence[MaskedSample], rankings: Sequence[Ranking], seed: int
 ) -> list[dict[str, Any]]:
-    """Returns the comparison with edge-swapped pairs; Holm over the heads and m of a kind."""
+    """Returns the comparison with edge-swapped pairs; Holm over the heads and m of a kind.
+
+    `positive`: how many of the m pairs were ranked for a value above 0, on average.
+    """
     entries: list[dict[str, Any]] = []
     for ranking in rankings:
         for m in TESTED:
@@ -107,6 +112,13 @@ def primary_figures(
                     "head": ranking[1],
                     "m": m,
                     **mean_and_error(values),
+                    "positive": mean_and_error(
+                        [
+                            min(m, t.positive[ranking])
+                            for t, value in zip(found, values, strict=True)
+                            if not np.isnan(value)
+                        ]
+                    )["mean"],
                     "ranked": mean_and_error([t.level(ranking, m) for t in found]),
                     "interval": _interval(values, seed),
                     "p": wilcoxon(values),
@@ -124,7 +136,7 @@ def primary_figures(
 
 
 def drop_figures(
-    task: Task, test: TestSplit, found: Sequence[Tested], ranking: Ranking, m: int
+    task: Task, test: TestSplit, found: Sequence[MaskedSample], ranking: Ranking, m: int
 ) -> dict[str, Any]:
     """Returns what hiding the pairs and their controls takes, and whether the pairs take more.
 
@@ -153,7 +165,12 @@ def drop_figures(
 
 
 def _task_drops(
-    task: Task, test: TestSplit, kept: Sequence[Tested], ranking: Ranking, m: int, control: str
+    task: Task,
+    test: TestSplit,
+    kept: Sequence[MaskedSample],
+    ranking: Ranking,
+    m: int,
+    control: str,
 ) -> dict[str, float | None]:
     """Falls of accuracy and macro F1 of the mixture, means over draws; None without samples.
 
@@ -182,7 +199,9 @@ def _task_drops(
     }
 
 
-def block_figures(found: Sequence[Tested], ranking: Ranking, m: int, seed: int) -> dict[str, Any]:
+def block_figures(
+    found: Sequence[MaskedSample], ranking: Ranking, m: int, seed: int
+) -> dict[str, Any]:
     """Returns the block statistic of the pairs' members, and of as many top players."""
     values = [t.block(ranking, m) for t in found]
     top = [t.block(ranking, m, top=True) for t in found]

@@ -31,13 +31,15 @@ def pair_masking_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
 
 
 def _primary(summary: Mapping[str, Any], counted: str) -> Table:
-    columns = ["top pairs", "above swapped", "95% interval", "p (Holm)", "d_z", "rank-biserial"]
+    columns = ["of a value above 0", "top pairs", "above swapped", "95% interval", "p (Holm)"]
+    columns += ["d_z", "rank-biserial", "share above 0", "samples"]
     rows = [
         [
             *_ranking(e),
-            with_error(e["ranked"], "+"),
-            with_error(e, "+"),
-            _interval(e["interval"]),
+            e["positive"],
+            _small(e["ranked"]),
+            _small(e),
+            _interval(e["interval"], "+.2g"),
             e["p_holm"],
             e["effect_size"],
             e["rank_biserial"],
@@ -49,10 +51,11 @@ def _primary(summary: Mapping[str, Any], counted: str) -> Table:
     note = (
         "Mean interaction (synergy) or redundancy gap of the top m pairs in fresh contexts, and "
         f"that minus the mean of {summary['swaps']} sets of edge-swapped pairs; one-sided "
-        "Wilcoxon over samples, Holm over the heads and m of a kind. n/a where there are too few "
-        "pairs or no other partners. " + counted
+        "Wilcoxon over samples, Holm over the heads and m of a kind. Pairs without a value above 0 "
+        "are no better than random ones. n/a where there are too few pairs or no other partners. "
+        + counted
     )
-    return {"columns": [*RANKING, *columns, "share above 0", "samples"], "rows": rows, "note": note}
+    return {"columns": [*RANKING, *columns], "rows": rows, "note": note}
 
 
 def _drops(drops: Sequence[Mapping[str, Any]], counted: str) -> Table:
@@ -131,5 +134,13 @@ def _mean(value: Mapping[str, Any] | float | None) -> float | None:
     return value["mean"] if isinstance(value, Mapping) else value
 
 
-def _interval(interval: Sequence[float] | None) -> str:
-    return "n/a" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}"
+def _interval(interval: Sequence[float] | None, shown: str = "+.3f") -> str:
+    return "n/a" if interval is None else f"{interval[0]:{shown}} to {interval[1]:{shown}}"
+
+
+def _small(value: Mapping[str, Any]) -> str:
+    """As `with_error`, to two digits: terms of single pairs may be far below a thousandth."""
+    if value["mean"] is None:
+        return "n/a"
+    error = value["standard_error"]
+    return f"{value['mean']:+.2g}" + ("" if error is None else f" ± {error:.2g}")

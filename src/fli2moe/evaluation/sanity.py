@@ -45,8 +45,8 @@ def sanity(predictor: Predictor, test: TestSplit, seed: int, progress: Progress 
     are the trained model's. Pair scores of every model rest on `evaluation.budget` and the same
     seed. `unchanged` compares two estimates of the trained model with different seeds, `by_chance`
     independent rankings. `passed` says for each measure whether explanations have changed
-    (`CHANGED`); None where estimates of the trained model itself do not agree by more than chance
-    and two standard errors, so that nothing can be said.
+    (`CHANGED`); None where two standard errors leave that open, or where estimates of the trained
+    model itself do not agree by more than chance and two standard errors.
     """
     chosen = choose_checked(predictor, test, seed)
     if not chosen.kept:
@@ -145,7 +145,7 @@ def _table(summary: Mapping[str, Any], measure: str) -> Table:
     said = {True: "yes", False: "no", None: None}
     rows = [
         [
-            what.replace("_", " ") if what == "redundancy_gap" else what,
+            "redundancy gap" if what == "redundancy_gap" else what.replace(".", ", "),
             with_error(of_what[measure]),
             *(
                 with_error(step["agreement"][what][measure]) if what in step["agreement"] else None
@@ -158,9 +158,10 @@ def _table(summary: Mapping[str, Any], measure: str) -> Table:
     ]
     note = (
         f"{MEASURES[measure].capitalize()} with the trained model's explanations of the mixture, "
-        f"{summary['n']} samples. Weights are drawn anew up to and including each step, from left "
-        "to right. Unchanged: another estimate of the trained model. Explanations that do not "
-        "change do not depend on what was learnt."
+        f"or of the expert named, {summary['n']} samples. Weights are drawn anew up to and "
+        "including each step, from left to right. Unchanged: another estimate of the trained model, from "
+        "another seed; a step's pairs have the trained model's seed, so that shared noise may "
+        "put it above. Explanations that do not change do not depend on what was learnt."
     )
     columns = ["explanation", "unchanged", *(step["name"] for step in steps), "by chance"]
     return {"columns": [*columns, "changed"], "rows": rows, "note": note}
@@ -180,12 +181,15 @@ def _again(predictor: Predictor, test: TestSplit, i: int, seed: int, own: Explai
 
 
 def _has_changed(ceiling: Mapping[str, Any], left: Mapping[str, Any], chance: float) -> bool | None:
-    if ceiling["standard_error"] is None or left["mean"] is None or not np.isfinite(chance):
+    errors = ceiling["standard_error"], left["standard_error"]
+    if None in errors or not np.isfinite(chance):
         return None
     room = ceiling["mean"] - chance
-    if room <= 2 * ceiling["standard_error"]:
+    if room <= 2 * errors[0]:
         return None
-    return bool(abs(left["mean"] - chance) < CHANGED * room)
+    over = abs(left["mean"] - chance) - CHANGED * room
+    doubt = 2 * float(np.hypot(CHANGED * errors[0], errors[1]))
+    return None if abs(over) <= doubt else over < 0
 
 
 def _nested(found: Agreement) -> dict[str, dict[str, float | None]]:

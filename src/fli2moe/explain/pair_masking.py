@@ -7,7 +7,7 @@ ranking has not seen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,9 @@ TESTED = tuple(m for m in COUNTS if m > 1)
 DRAWS = 10
 """Random sets of a control that are averaged."""
 SWAPS = 4
-"""Edge-swapped sets that are averaged."""
+"""Edge-swapped sets that are averaged, each measured in its own share of the contexts."""
+PRIMARY = 10
+"""m of the primary statistics; more pairs are measured in the first share of the contexts only."""
 CONTROLS = ("random_pairs", "same_players", "top_players")
 """(a) m random pairs; (b) random players, as many of each modality; (c) the top ones, likewise."""
 
@@ -184,8 +186,10 @@ def compare_pairs(
 ) -> list[dict[int, Contrast]]:
     """Compares each ranking's top m pairs with edge-swapped ones (design 3.8, primary statistics).
 
-    All pairs of all rankings are measured in the same contexts, 1 + players + pairs evaluations
-    each. An m for which there are too few pairs, or no swap, is not in the result: not 0.
+    The contexts are dealt out to as many draws of edge-swapped pairs (ours): averaging over those
+    costs nothing, and ranked and swapped pairs are still measured in the same contexts. All pairs
+    of all rankings share 1 + players + pairs evaluations in each. The m above `PRIMARY`, whose
+    pairs would cost as much as all others, are measured in one share (ours).
 
     Args:
         game: of P players.
@@ -194,29 +198,49 @@ def compare_pairs(
         generator: of contexts and swaps.
         counts: the m.
         law: of the contexts.
-        swaps: draws of edge-swapped pairs that are averaged.
+        swaps: draws of edge-swapped pairs; no more than there are antithetic pairs of contexts.
+
+    Returns:
+        One dictionary by m for each ranking. An m for which there are too few pairs, or no swap, is
+        not there: not 0.
     """
-    asked: list[tuple[int, int, NDArray[np.int64]]] = []  # ranking, m, its pairs and all swapped
+    contexts = draw_contexts(law, n_contexts, game.n_players, generator)
+    units = max(1, len(contexts) // 2)
+    sums: list[dict[int, list[Values]]] = [{} for _ in rankings]
+    for share in range(min(swaps, units)):
+        # Every so manieth antithetic pair: they are drawn by ascending q.
+        of_share = contexts[np.arange(len(contexts)) // 2 % min(swaps, units) == share]
+        now = [m for m in counts if m <= PRIMARY or share == 0]
+        for number, m, terms in _share(game, rankings, of_share, generator, now):
+            sums[number].setdefault(m, []).extend(terms)  # (4, H) of every context
+    return [
+        {m: Contrast(*np.mean(terms, axis=0)) for m, terms in of_ranking.items()}
+        for of_ranking in sums
+    ]
+
+
+def _share(
+    game: TokenGame,
+    rankings: Sequence[NDArray[np.int64]],
+    contexts: NDArray[np.bool_],
+    generator: np.random.Generator,
+    counts: Sequence[int],
+) -> Iterator[tuple[int, int, Values]]:
+    """Yields (ranking, m, (n, 4, H) of every context): differences, then the ranked pairs' own."""
+    asked: list[tuple[int, int, NDArray[np.int64]]] = []  # ranking, m, its pairs and swapped ones
     for number, ranked in enumerate(rankings):
         for m in (m for m in counts if m <= len(ranked)):
-            drawn = [edge_swapped(ranked[:m], game.players, generator) for _ in range(swaps)]
-            swapped = [pairs for pairs in drawn if pairs is not None]  # all of them, or none
-            if swapped:
-                asked.append((number, m, np.concatenate([ranked[:m], *swapped])))
-    results: list[dict[int, Contrast]] = [{} for _ in rankings]
+            swapped = edge_swapped(ranked[:m], game.players, generator)
+            if swapped is not None:
+                asked.append((number, m, np.concatenate([ranked[:m], swapped])))
     if not asked:
-        return results
+        return
     pairs = np.unique(np.concatenate([each for _, _, each in asked]), axis=0)
-    corners = corners_in(game, pairs, draw_contexts(law, n_contexts, game.n_players, generator))
-    delta, gap = corners.interaction.mean(axis=0), gap_terms(corners).gap.mean(axis=0)  # (pairs, H)
+    corners = corners_in(game, pairs, contexts)
+    terms = corners.interaction, gap_terms(corners).gap  # (n, pairs, H)
     place = {pair: row for row, pair in enumerate(map(tuple, pairs.tolist()))}
     for number, m, each in asked:
         rows = [place[pair] for pair in map(tuple, each.tolist())]
-        own, other = rows[:m], rows[m:]
-        results[number][m] = Contrast(
-            delta[own].mean(axis=0) - delta[other].mean(axis=0),
-            gap[own].mean(axis=0) - gap[other].mean(axis=0),
-            delta[own].mean(axis=0),
-            gap[own].mean(axis=0),
-        )
-    return results
+        own, other = ([x[:, part].mean(axis=1) for x in terms] for part in (rows[:m], rows[m:]))
+        gained = [a - b for a, b in zip(own, other, strict=True)]
+        yield number, m, np.stack([*gained, *own], axis=1)

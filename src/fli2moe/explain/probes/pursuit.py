@@ -33,7 +33,6 @@ TOGETHER = 40  # most terms that enter in one pass
 FULLEST = 0.5  # of the masks: most terms of a part
 PASSES = 40
 SEARCH_EVERY = 4  # passes between exhaustive searches of the triples
-SEARCHES = 6  # at most; in a game that is not sparse terms come and go, and every search finds some
 SEARCHED = 2000  # triples that a search hands on
 OCCAM = np.log(5.0)  # log odds that a term costs for its unknown coefficient
 MOST_ODDS = 5.0  # log odds that one pair can lend to a triple
@@ -72,16 +71,14 @@ def pursue(design: Design, head: int) -> Expansion:
         for parity, values in design.parts.items()
     }
     kinds = _Kinds(design)
-    searches = 0
     for number in range(PASSES):
-        search = searches < SEARCHES and (number % SEARCH_EVERY == 0 or number == 1)
-        searches += search
+        search = number % SEARCH_EVERY == 0 or number == 1
         entered = sum(
             _enter(part, kinds.candidates(parity, parts, search)) for parity, part in parts.items()
         )
         for parity, part in parts.items():
             _leave(part, kinds.thresholds(parity, part.terms, parts))
-        if not entered and (search or searches == SEARCHES):
+        if not entered and search:
             break
     return Expansion(parts)
 
