@@ -167,7 +167,11 @@ class Config(Strict):
 
     def to_yaml(self) -> str:
         """Returns the whole configuration, every value written out, as YAML."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        values = self.model_dump(mode="json")
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        if yaml.safe_load(text) != values:  # YAML folds some line separators, such as U+0085
+            text = yaml.safe_dump(values, sort_keys=False)
+        return text
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

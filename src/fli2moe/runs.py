@@ -18,6 +18,7 @@ from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.store import read_explanations, write_explanations
 from fli2moe.features import Features, Progress, default_cache, encode_samples
 from fli2moe.files import check_writable, read_json
+from fli2moe.plot import can_plot, metric_figures, save_figure
 from fli2moe.predictor import Predictor
 from fli2moe.run_folder import refuse_overwriting, run_config
 
@@ -69,7 +70,10 @@ def evaluate_run(
     seed: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Measures the run's model on its test split and writes `metrics.json` and the model card.
+    """Measures the run's model on its test split and writes what was found into the run folder.
+
+    That is `metrics.json`, `samples.parquet` (a row per test sample), `tables.md`, `tables.tex`,
+    the model card and, where matplotlib is installed, `plots/*.png`.
 
     Args:
         run: the run folder.
@@ -99,6 +103,9 @@ def evaluate_run(
         progress=progress,
     )
     predictor.write_card(run)  # it shows the figures
+    if can_plot():
+        for name, figure in metric_figures(metrics).items():
+            save_figure(figure, run / "plots" / f"{name}.png")
     return metrics
 
 

@@ -180,16 +180,16 @@ def test_planted_pairs_rank_first_and_beat_their_swaps():
 
 
 def test_pairs_of_no_value_follow_in_random_order():
-    game = of_heads(20, (0, 10, 3), (1, 11, 2))
-    first, again, other = (rank_pairs(game, HEADS, 300, seed) for seed in (0, 0, 1))
+    game = of_heads(10, (0, 5, 3), (1, 6, 2))
+    first, again, other = (rank_pairs(game, HEADS, 1024, seed) for seed in (0, 0, 1))
     own = first["synergy", "synergy"]
     assert own.pairs.tolist() == again["synergy", "synergy"].pairs.tolist()
-    assert own.pairs[:2].tolist() == [[0, 10], [1, 11]]
+    assert own.pairs[:2].tolist() == [[0, 5], [1, 6]]
     assert len(own.pairs) == max(COUNTS)
-    assert own.positive < len(own.pairs)
-    rest = own.pairs[own.positive :].tolist()
+    assert own.positive == 2
+    rest = own.pairs[2:].tolist()
     assert rest != sorted(rest)
-    assert rest != other["synergy", "synergy"].pairs[own.positive :].tolist()
+    assert rest != other["synergy", "synergy"].pairs[2:].tolist()
 
 
 def test_a_model_without_experts_ranks_on_its_mixture():
@@ -242,11 +242,8 @@ def test_primary_figures_by_hand():
 
 def test_drop_figures_by_hand(small: Predictor, split: TestSplit):
     multiclass = replace(small.task, kind="multiclass")
-    found = [
-        masked(0, 1.0, [0, 1], -1.0),
-        masked(1, 1.0, [0, 0], -1.0),
-        masked(2, 1.0, [1, 2], -1.0),
-    ]
+    draws = ([0, 1], [0, 0], [1, 2])
+    found = [masked(i, 1.0, left, -1.0) for i, left in enumerate(draws)]
     one = replace(split, target=torch.tensor([0, 0, 1]))
     entry = drop_figures(multiclass, one, found, ON_MIXTURE, 2)
     own = entry["ranked"]
@@ -277,6 +274,20 @@ def test_block_figures_take_the_sign_of_their_own_drop():
 def test_tables_show_the_deciding_comparison_first(part):
     tables = pair_masking_tables(part.summary)
     assert next(iter(tables)) == "Top pairs against the same players with other partners"
+    assert len(tables["Hiding the top pairs"]["rows"]) == 6 * len(RANKINGS) * len(COUNTS)
     for table in tables.values():
         assert {len(row) for row in table["rows"]} == {len(table["columns"])}
         assert "3 samples, 0 left out" in table["note"]
+
+
+def test_tables_show_what_was_measured_and_what_was_not():
+    found = [masked(i, gained, [0], -1.0) for i, gained in enumerate((0.0005, 0.001, 0.0015))]
+    summary = {"n": 3, "left_out": 1, "swaps": 4, "drops": [], "blocks": []}
+    summary["primary"] = primary_figures(found, [ON_MIXTURE], 0)
+    table = pair_masking_tables(summary)["Top pairs against the same players with other partners"]
+    by_m = {row[2]: dict(zip(table["columns"], row, strict=True)) for row in table["rows"]}
+    assert by_m[2]["above swapped"] == "+0.001 ± 0.00029"  # .0005 / sqrt(3)
+    assert by_m[2]["of a value above 0"] == 1.0
+    assert by_m[2]["p (Holm)"] == pytest.approx(1 / 8)
+    assert by_m[10]["above swapped"] == by_m[10]["95% interval"] == "n/a"
+    assert by_m[10]["samples"] == 0

@@ -17,6 +17,15 @@ HIDDEN = {
     "top_players": "top players",
 }
 """{what is hidden: as the tables call it}: the pairs, and controls (a) to (c)."""
+READINGS = {
+    "score": "score",
+    "mixture_score": "mixture's score",
+    "probability": "probability",
+    "flipped": "same prediction",
+    "accuracy": "accuracy",
+    "f1": "F1",
+}
+NO_TEST = {"p": None}  # what is measured over all samples together
 
 
 def pair_masking_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
@@ -25,7 +34,6 @@ def pair_masking_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
     return {
         "Top pairs against the same players with other partners": _primary(summary, counted),
         "Hiding the top pairs": _drops(summary["drops"], counted),
-        "Hiding the top pairs: what the mixture says": _mixture(summary["drops"], counted),
         "Members of the top pairs as two blocks": _blocks(summary["blocks"], counted),
     }
 
@@ -59,50 +67,25 @@ def _primary(summary: Mapping[str, Any], counted: str) -> Table:
 
 
 def _drops(drops: Sequence[Mapping[str, Any]], counted: str) -> Table:
-    columns = ["players", *HIDDEN.values()]
-    rows = [
-        [
-            *_ranking(e),
-            e["players"],
-            *(with_error(e[hidden]["score"], "+") for hidden in HIDDEN),
-            *(e[f"score_more_than_{control}"]["p"] for control in CONTROLS),
-            e["ranked"]["score"]["n"],
-        ]
-        for e in drops
-    ]
-    tests = ["p (random)", "p (as many)", "p (top players)", "samples"]
-    note = (
-        "Falls of the score of the head that ranked; p of a larger fall, one-sided Wilcoxon, not "
-        "adjusted. In a game without any pair structure the top pairs beat random ones too, "
-        "because they hold the top players: descriptive. Edge-swapped pairs have the same players "
-        "and so the same fall. " + counted
-    )
-    return {"columns": [*RANKING, *columns, *tests], "rows": rows, "note": note}
-
-
-def _mixture(drops: Sequence[Mapping[str, Any]], counted: str) -> Table:
-    names = {
-        "mixture_score": "score",
-        "probability": "probability",
-        "flipped": "changed",
-        "accuracy": "accuracy",
-        "f1": "F1",
-    }
+    columns = ["fall of", *HIDDEN.values(), "p (random)", "p (as many)", "p (top players)"]
     rows = [
         [
             *_ranking(e),
             shown,
-            *(_mean(e[hidden][name]) for name in names),
+            *(_fall(e[hidden][reading]) for hidden in HIDDEN),
+            *(e.get(f"{reading}_more_than_{control}", NO_TEST)["p"] for control in CONTROLS),
             e["ranked"]["score"]["n"],
         ]
         for e in drops
-        for hidden, shown in HIDDEN.items()
+        for reading, shown in READINGS.items()
     ]
     note = (
-        "Falls of the mixture's score and probability of the target, of its accuracy and F1 over "
-        "the same samples, and the share of predictions that change. " + counted
+        "Score: of the head that ranked; all else is the mixture's, accuracy and F1 over the same "
+        "samples. p of a larger fall, one-sided Wilcoxon, not adjusted. In a game without any pair "
+        "structure the top pairs beat random ones too, because they hold the top players: "
+        "descriptive. Edge-swapped pairs have the same players and so the same fall. " + counted
     )
-    return {"columns": [*RANKING, "hidden", *names.values(), "samples"], "rows": rows, "note": note}
+    return {"columns": [*RANKING, *columns, "samples"], "rows": rows, "note": note}
 
 
 def _blocks(blocks: Sequence[Mapping[str, Any]], counted: str) -> Table:
@@ -130,8 +113,10 @@ def _ranking(entry: Mapping[str, Any]) -> list[Any]:
     return [entry["kind"], entry["head"], entry["m"]]
 
 
-def _mean(value: Mapping[str, Any] | float | None) -> float | None:
-    return value["mean"] if isinstance(value, Mapping) else value
+def _fall(value: Mapping[str, Any] | float | None) -> str:
+    if isinstance(value, Mapping):
+        return with_error(value, "+")
+    return "n/a" if value is None else f"{value:+.3f}"  # of a whole split: no error
 
 
 def _interval(interval: Sequence[float] | None, shown: str = "+.3f") -> str:

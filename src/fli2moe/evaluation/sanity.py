@@ -159,9 +159,9 @@ def _table(summary: Mapping[str, Any], measure: str) -> Table:
     note = (
         f"{MEASURES[measure].capitalize()} with the trained model's explanations of the mixture, "
         f"or of the expert named, {summary['n']} samples. Weights are drawn anew up to and "
-        "including each step, from left to right. Unchanged: another estimate of the trained model, from "
-        "another seed; a step's pairs have the trained model's seed, so that shared noise may "
-        "put it above. Explanations that do not change do not depend on what was learnt."
+        "including each step, from left to right. Unchanged: another estimate of the trained "
+        "model, from another seed; pairs of a step have the same seed, so that shared noise may "
+        "put them above it. Explanations that do not change do not depend on what was learnt."
     )
     columns = ["explanation", "unchanged", *(step["name"] for step in steps), "by chance"]
     return {"columns": [*columns, "changed"], "rows": rows, "note": note}

@@ -13,6 +13,7 @@ from fli2moe.errors import InputError, unknown_name
 from fli2moe.evaluation import Comparison, compare_runs, comparison_tables, to_latex, to_markdown
 from fli2moe.features import Progress
 from fli2moe.files import check_writable, read_json, write_json, write_text
+from fli2moe.plot import can_plot, plot_comparison, save_figure
 from fli2moe.run_folder import METRICS, PREDICTOR, TRAINING, run_config
 from fli2moe.runs import EpochProgress, evaluate_run, explain_run, report_run, train_run
 from fli2moe.study.plan import CONTROLS, USUAL, VARIANTS, settings_of, variant_config
@@ -189,4 +190,6 @@ def write_comparison(comparison: Comparison, folder: Path) -> Comparison:
     write_text(folder / "comparison.md", to_markdown(tables))
     write_text(folder / "comparison.tex", to_latex(tables))
     write_json(folder / "comparison.json", comparison.to_json())
+    if can_plot():
+        save_figure(plot_comparison(comparison.to_json()), folder / "comparison.png")
     return comparison
