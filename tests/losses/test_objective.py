@@ -118,7 +118,7 @@ def test_each_option_gives_other_terms_of_the_same_names(options: dict[str, str]
     assert all(not torch.equal(plain.terms[e], other.terms[e]) for e in model.experts)
 
 
-@pytest.mark.parametrize("variant", ["paper", "swap", "predictive", "residual"])
+@pytest.mark.parametrize("variant", ["paper", "swap", "predictive", "residual", "complete"])
 def test_a_part_of_the_batch_is_the_batch_of_that_part(variant: str) -> None:
     model = tiny_model()
     view = view_of(model)
@@ -185,7 +185,7 @@ def test_an_unknown_option_names_the_closest(option: str, value: str, match: str
         config_of(losses={option: value})
 
 
-@pytest.mark.parametrize("variant", ["swap", "predictive", "residual"])
+@pytest.mark.parametrize("variant", ["swap", "predictive", "residual", "complete"])
 def test_a_replacement_that_would_not_be_used_is_refused(variant: str) -> None:
     expected = f"losses.replacement: 'zero'; expected nothing else than noise where .* {variant}"
     with pytest.raises(InputError, match=expected):

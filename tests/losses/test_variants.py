@@ -1,4 +1,4 @@
-"""`predictive` and `residual` against their formulas, sample by sample and class by class."""
+"""`predictive`, `residual` and `complete` against their formulas, sample by sample."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fli2moe.losses import (
     evidence_views,
     run_views,
 )
-from fli2moe.losses.variants import centred, common_evidence
+from fli2moe.losses.variants import RESIDUAL, centred, common_evidence
 from fli2moe.model import FusionTransformer, masks_of
 from fli2moe.task import Task
 from fli2moe.tokens import TokenBatch
@@ -94,6 +94,7 @@ def plain_terms(
         return task.losses(z[None], target[[b]], smoothing=0.1).mean()
 
     redundancy, terms = model.experts.index("redundancy"), {}
+    unique = [e for e, name in enumerate(model.experts) if name.startswith("unique_")]
     for e, expert in enumerate(model.experts):
         of_pairs, of_samples = [], []  # each summand with the mean that it belongs to
         for b in range(size):
@@ -111,11 +112,15 @@ def plain_terms(
                 of_samples.append(((clean - kappa) ** 2).sum())
             elif expert == "synergy":
                 of_pairs += [swaps[0][m] @ swaps[1][m] for m in has]
-                of_samples.append((0.05 if variant == "residual" else 0.0) * clean @ clean)
+                own = (0.05 if variant in RESIDUAL else 0.0) * clean @ clean
+                if variant == "complete":
+                    left = [logits(u, dict.fromkeys(names, b)) for u in unique]
+                    own = own + loss(kappa + torch.stack(left).sum(0).detach() + clean, b)
+                of_samples.append(own)
             elif expert.removeprefix("unique_") in has:
                 own = swaps[0][expert.removeprefix("unique_")]
                 value = ((clean - own) ** 2).sum()
-                if variant == "residual":
+                if variant in RESIDUAL:
                     value = value + loss(kappa + own, b) + 0.05 * own @ own
                 else:
                     value = value + loss(own, b)
@@ -203,8 +208,10 @@ def test_a_seed_gives_the_losses_and_the_global_generator_is_left_alone(variant:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_gradients_are_those_of_finite_differences(variant: str) -> None:
     model, batch = tiny_model(layers=1), batch_of(WIDTHS)
-    # kappa is held fixed in the gradient, so the redundancy expert is not moved here
-    experts = [e for e, name in enumerate(model.experts) if name != "redundancy"]
+    # kappa is held fixed in the gradient, so the redundancy expert is not moved here; in `complete`
+    # the unique experts are, too
+    fixed = ("redundancy", *(("unique_text", "unique_image") if variant == "complete" else ()))
+    experts = [e for e, name in enumerate(model.experts) if name not in fixed]
 
     def total() -> Tensor:
         terms = found_terms(variant, model, batch, MULTICLASS)
