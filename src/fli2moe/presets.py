@@ -64,6 +64,14 @@ PRESETS: dict[str, dict[str, Any]] = {
             "clip": 1.0,
             "mask_training": 0.3,
         },
-        "evaluation": {"samples": 60, "pair_samples": 40, "budget": 1000},
+        "evaluation": {  # what a first look takes; `reproduce shapes` measures every part
+            "parts": ("interaction_share", "faithfulness", "planted"),
+            "attributions": ("attention_gradient", "gradient_x_input"),
+            "baselines": ("mean",),
+            "samples": 60,
+            "head_samples": 10,
+            "pair_samples": 40,
+            "budget": 1000,
+        },
     },
 }

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fli2moe.config import Config
 from fli2moe.data.shapes import write_shapes
 from fli2moe.data.vec2xor import SETTINGS, SIZE, TOKENS, WIDTH, write_vec2xor
 from fli2moe.errors import InputError, unknown_name
+from fli2moe.sections import EvaluationParts
 
 ON_DISK = ("mmimdb", "enrico", "mmhs150k")
 """Benchmarks whose data somebody else holds; `configs/<name>.yaml` says where they lie here."""
@@ -151,4 +152,5 @@ def _write_vec2xor(folder: Path, setting: str, seed: int) -> Path:
 
 def _made_config(data: Mapping[str, Any], preset: str | None, options: Mapping[str, Any]) -> Config:
     config = Config.from_dict({"preset": preset or "demo", "data": data}, where="reproduce")
-    return config.with_options(options)
+    whole = {"evaluation.parts": list(get_args(EvaluationParts))}
+    return config.with_options({**whole, **options})
