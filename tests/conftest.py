@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fli2moe.config import Config
+from fli2moe.config import Config, EvaluationConfig
 from fli2moe.data.load import load_dataset
 from fli2moe.data.sample import Dataset
 from fli2moe.data.shapes import write_shapes
@@ -31,6 +31,8 @@ def tiny_config(manifest: Path, **sections: Any) -> Config:
     data["evaluation"] |= {"samples": 4, "pair_samples": 4, "budget": 300, "random_draws": 2}
     data["evaluation"] |= {"head_samples": 1, "check_samples": 2, "pair_contexts": 2}
     data["evaluation"]["parts"] = ["interaction_share", "faithfulness", "planted"]
+    whole = EvaluationConfig().model_dump(mode="json")  # the demo measures less
+    data["evaluation"] |= {key: whole[key] for key in ("attributions", "baselines")}
     for name, values in sections.items():
         data[name] = {**data[name], **values} if isinstance(values, dict) else values
     return Config.from_dict(data)
