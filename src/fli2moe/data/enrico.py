@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fli2moe.data.labels import LabelBook
+from fli2moe.data.modalities import check_modalities
 from fli2moe.data.paths import PathRules
 from fli2moe.data.problems import RowFaults, raise_first
 from fli2moe.data.sample import Dataset, Sample
@@ -45,7 +46,7 @@ def read_enrico(
             not there (says where to get it).
     """
     folder = Path(folder)
-    _check_modalities(modalities)
+    check_modalities(modalities, MODALITIES)
     topics = folder / TOPICS
     if not topics.is_file():
         found = f"no {TOPICS} here" if folder.is_dir() else "no such folder"
@@ -75,15 +76,6 @@ def read_enrico(
         source=str(folder),
         notes=(*notes, *labels.notes(classes)),
     )
-
-
-def _check_modalities(modalities: Sequence[str]) -> None:
-    if isinstance(modalities, str) or not modalities or len(set(modalities)) < len(modalities):
-        expected = f"a list of distinct names out of {', '.join(MODALITIES)}"
-        raise InputError("modalities", f"{modalities!r}", expected)
-    for name in modalities:
-        if name not in MODALITIES:
-            raise unknown_name("modalities", "modality", name, MODALITIES)
 
 
 def _rows(path: Path, columns: Sequence[str]) -> list[Row]:

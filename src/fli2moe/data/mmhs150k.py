@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fli2moe.data.labels import LabelBook
+from fli2moe.data.modalities import check_modalities
 from fli2moe.data.paths import PathRules
 from fli2moe.data.problems import RowFaults, raise_first, shown
 from fli2moe.data.sample import SPLITS, Dataset, Sample
@@ -59,7 +60,7 @@ def read_mmhs150k(
             than three labels out of 0 to 5, or the data set is not there (says where to get it).
     """
     folder = Path(folder)
-    _check_modalities(modalities)
+    check_modalities(modalities, MODALITIES)
     if labels not in ("multiclass", "binary"):
         raise unknown_name("labels", "kind of labels", labels, ("multiclass", "binary"))
     truth = folder / TRUTH
@@ -100,15 +101,6 @@ def read_mmhs150k(
         notes=(*_notes(tied, len(tweets) - seen, bare), *book.notes(classes)),
         notice=NOTICE,
     )
-
-
-def _check_modalities(modalities: Sequence[str]) -> None:
-    if isinstance(modalities, str) or not modalities or len(set(modalities)) < len(modalities):
-        expected = f"a list of distinct names out of {', '.join(MODALITIES)}"
-        raise InputError("modalities", f"{modalities!r}", expected)
-    for name in modalities:
-        if name not in MODALITIES:
-            raise unknown_name("modalities", "modality", name, MODALITIES)
 
 
 def _tweets(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fli2moe.data.labels import LabelBook
+from fli2moe.data.modalities import check_modalities
 from fli2moe.data.paths import PathRules
 from fli2moe.data.problems import RowFaults, raise_first, shown
 from fli2moe.data.sample import Dataset, Sample
@@ -49,7 +50,7 @@ def read_mmimdb(folder: str | Path, *, modalities: Sequence[str] = MODALITIES) -
             not there (says where to get it).
     """
     folder = Path(folder)
-    _check_modalities(modalities)
+    check_modalities(modalities, MODALITIES)
     split = folder / SPLIT
     if not split.is_file():
         found = f"no {SPLIT} here" if folder.is_dir() else "no such folder"
@@ -81,15 +82,6 @@ def read_mmimdb(folder: str | Path, *, modalities: Sequence[str] = MODALITIES) -
         source=str(folder),
         notes=(*_notes(samples, others), *labels.notes(classes)),
     )
-
-
-def _check_modalities(modalities: Sequence[str]) -> None:
-    if isinstance(modalities, str) or not modalities or len(set(modalities)) < len(modalities):
-        expected = f"a list of distinct names out of {', '.join(MODALITIES)}"
-        raise InputError("modalities", f"{modalities!r}", expected)
-    for name in modalities:
-        if name not in MODALITIES:
-            raise unknown_name("modalities", "modality", name, MODALITIES)
 
 
 def _listed(path: Path) -> list[tuple[str, str, int]]:
