@@ -84,6 +84,28 @@ def test_the_permuted_control_is_trained_and_left_out_of_the_comparison(
     assert len(found.reports) == 2
 
 
+def test_checks_are_of_the_first_seed_which_is_compared_with_the_others(
+    small: None, tmp_path: Path
+):
+    options = {**TINY, "evaluation.parts": ["interaction_share", "sanity"]}
+    options |= {"evaluation.check_samples": 2, "evaluation.attributions": ["gradient_x_input"]}
+    said: list[str] = []
+
+    def call():
+        said.clear()
+        names = ("fli2moe", "permuted")
+        reproduce("shapes", tmp_path, seeds=2, variants=names, options=options, say=said.append)
+
+    call()
+    first, second = (read_json(tmp_path / f"fli2moe-seed{s}" / "metrics.json") for s in (0, 1))
+    assert list(first["explanations_against"]) == ["fli2moe-seed1", "permuted-seed0"]
+    assert "sanity" in first
+    assert "sanity" not in second
+    assert "against" not in second
+    call()
+    assert said == []
+
+
 def test_every_variant_is_a_valid_configuration(small: None, tmp_path: Path):
     setting = study_plan.settings_of(
         "shapes", tmp_path, config=None, preset=None, options={}, seed=0

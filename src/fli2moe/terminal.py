@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fli2moe.errors import one_line
+from fli2moe.evaluation.cells import cell
 
 WIDTH = 140  # where there is no terminal: lines are not broken, cells not cut
 
@@ -86,7 +87,7 @@ class Terminal:
                     Text(one_line(str(column))), justify="left" if number == 0 else "right"
                 )
             for row in content["rows"]:
-                table.add_row(*(Text(_cell(value)) for value in row))
+                table.add_row(*(Text(one_line(cell(value))) for value in row))
             self.console.print(table)
 
 
@@ -100,9 +101,3 @@ class _Notes(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Says one record."""
         self._say(f"note: {record.getMessage()}")
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return "n/a"
-    return f"{value:.3f}" if isinstance(value, float) else one_line(str(value))

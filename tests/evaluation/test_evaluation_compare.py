@@ -340,9 +340,16 @@ def test_runs_of_different_data_are_named_with_what_differs(make: Make):
         f"compare {good} with {other}: data.split_seed is 0 and 3; "
         "expected runs on the same data; compare each with runs of its own data"
     )
-    encoder = make("e", {"data.modalities.text.max_tokens": 8})
-    assert "data.modalities.text.max_tokens is 64 and 8" in fails([good, encoder])
+    column = make("e", {"data.modalities.text.column": "caption"})
+    assert "data.modalities.text is 'text' and 'caption'" in fails([good, column])
     fewer = make("f", {"model.name": "dense"}, ids=("a", "b", "c"))
     assert f"other test samples: 1 in one alone, as 'd' in {good}" in fails([good, fewer])
     more = make("g", {"model.name": "dense"}, ids=("0", *IDS, "e"))
     assert f"other test samples: 2 in one alone, as '0' in {more}" in fails([good, more])
+
+
+def test_runs_that_read_the_same_data_otherwise_are_compared_and_that_is_said(make: Make):
+    found = compare_runs([make("m"), make("e", {"data.modalities.text.max_tokens": 8})])
+    assert len(found.groups) == 2
+    assert any("max_tokens" in group.name for group in found.groups)
+    assert any("text.max_tokens" in note for note in found.notes)

@@ -16,6 +16,7 @@ from evaluation_options import with_options
 
 from fli2moe.data.sample import Dataset
 from fli2moe.errors import InputError
+from fli2moe.evaluation.across_models import compare_explanations
 from fli2moe.evaluation.agreement import (
     Explained,
     agree,
@@ -29,7 +30,6 @@ from fli2moe.evaluation.importance import player_sums
 from fli2moe.evaluation.part import Part
 from fli2moe.evaluation.sanity import (
     _has_changed,
-    compare_explanations,
     sanity,
     sanity_tables,
 )

@@ -15,6 +15,7 @@ from fli2moe.config import Config
 from fli2moe.data.sample import Dataset
 from fli2moe.errors import InputError
 from fli2moe.evaluation import evaluate, metric_tables, to_latex, to_markdown
+from fli2moe.evaluation.across_models import across_tables
 from fli2moe.evaluation.evaluate import PARTS
 from fli2moe.evaluation.results import read_samples
 from fli2moe.evaluation.sanity import sanity_tables
@@ -71,6 +72,7 @@ def test_every_promised_table_is_there(metrics: dict[str, Any]):
         "Members of the top pairs as two blocks",
         "Planted pairs recovered",
         *sanity_tables(metrics["sanity"]),
+        *across_tables(metrics["explanations_against"]),
         *stability_tables(metrics["stability"]),
     ]
     for table in tables.values():

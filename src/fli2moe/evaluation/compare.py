@@ -188,7 +188,7 @@ def _read(run: Path) -> _Run:
 
 def _check_same_data(first: _Run, other: _Run) -> None:
     where, expected = f"compare {first.path} with {other.path}", "runs on the same data"
-    mine, its = (flat(r.config.data.model_dump(mode="json")) for r in (first, other))
+    mine, its = (flat(_identity(r.config)) for r in (first, other))
     if keys := differing_keys([mine, its]):
         key = keys[0]
         found = f"data.{key} is {mine.get(key)!r} and {its.get(key)!r}"
@@ -201,13 +201,31 @@ def _check_same_data(first: _Run, other: _Run) -> None:
         raise InputError(where, found, expected, "evaluate both on the same files")
 
 
+def _identity(config: Config) -> dict[str, Any]:
+    """What makes data the same: all but how the columns are encoded."""
+    values = config.data.model_dump(mode="json")
+    columns = {name: m["column"] or name for name, m in values["modalities"].items()}
+    return {**values, "modalities": columns}
+
+
 def _notes(runs: Sequence[_Run]) -> tuple[str, ...]:
-    """Says which options of the evaluation differ between runs: their figures differ by them."""
+    """Says which options of the evaluation differ between runs, and how they read the data.
+
+    Their figures differ by them. Which `parts` were measured does not matter to those that were.
+    """
+    notes: list[str] = []
     settings = [flat(run.metrics.get("settings", {})) for run in runs]
-    keys = differing_keys(settings)
-    if not keys:
-        return ()
-    return (f"Evaluated with different settings ({', '.join(keys)}): other samples or estimates.",)
+    if keys := [key for key in differing_keys(settings) if key != "parts"]:
+        notes.append(
+            f"Evaluated with different settings ({', '.join(keys)}): other samples or estimates."
+        )
+    read = [flat(run.config.data.model_dump(mode="json")["modalities"]) for run in runs]
+    if keys := differing_keys(read):
+        notes.append(
+            f"Read by different encoders or cut into other tokens ({', '.join(keys)}): shares and "
+            "figures by modality are not of the same parts."
+        )
+    return tuple(notes)
 
 
 def _group(name: str, runs: Sequence[_Run], base: Sequence[_Run] | None) -> Group:

@@ -10,6 +10,7 @@ from typing import Any
 
 from fli2moe.data.sample import Dataset
 from fli2moe.errors import InputError
+from fli2moe.evaluation.across_models import check_comparable, compare_explanations
 from fli2moe.evaluation.concentration import concentration
 from fli2moe.evaluation.faithfulness import faithfulness
 from fli2moe.evaluation.interactions import interaction_shares
@@ -58,15 +59,21 @@ def evaluate(
         cache: folder of the feature cache.
         out: run folder; `metrics.json`, `samples.parquet` (a row per test sample), `tables.md` and
             `tables.tex` are written there.
-        against: {name: other model}, whose task metrics stand beside (the dense baseline).
+        against: {name: other model}, whose task metrics stand beside (the dense baseline), and
+            whose explanations are compared with this one's where `evaluation.parts` has `sanity`.
         seed: of every choice of samples and every estimate.
         progress: called with (stage, done, total).
 
     Raises:
-        InputError: when there are no test samples, or another model has this one's name.
+        InputError: when there are no test samples, or another model has this one's name, or other
+            classes or features where explanations are compared.
     """
     options, name = predictor.config.evaluation, predictor.config.model.name
-    if name in (against or {}):
+    others = against or {}
+    if "sanity" in options.parts:
+        for other in others.values():
+            check_comparable(predictor, other)
+    if name in others:
         remedy = "give the other model another name"
         raise InputError(f"against {name}", "the name of the model itself", "", remedy)
     if not dataset.test:
@@ -82,7 +89,7 @@ def evaluate(
         }
         if dataset.notice:
             metrics["data"]["notice"] = dataset.notice
-        for theirs, other in (against or {}).items():
+        for theirs, other in others.items():
             split = run_split(other, dataset.test, Path(cache), progress)
             metrics.setdefault("against", {})[theirs] = task_metrics(other, split)
     if options.probe and dataset.train:
@@ -95,6 +102,12 @@ def evaluate(
             part = PARTS[section](predictor, test, seed, progress)
         if part.summary:
             parts[section], metrics[section] = part, dict(part.summary)
+    if others and "sanity" in options.parts:
+        with _timed(seconds, "explanations_against"):
+            metrics["explanations_against"] = {
+                theirs: compare_explanations(predictor, other, test, seed, progress)
+                for theirs, other in others.items()
+            }
     metrics["settings"] = {"seed": seed, **options.model_dump(mode="json")}
     metrics["settings"]["explain"] = predictor.config.explain.model_dump(mode="json")
     metrics["seconds"] = seconds

@@ -59,12 +59,20 @@ def _figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for entry in concentration.get("specificity", ()):
         where = f"{entry['method']}, {entry['modality']}"
         yield f"overlap of experts' top 10%, {where}", _mean(entry["jaccard"])
+        yield f"rank correlation of experts, {where}", _mean(entry["spearman"])
     for kind, found in metrics.get("planted", {}).items():
         yield f"planted {kind}, precision@1", found["precision_at_1"]
         yield f"planted {kind}, average precision", found["average_precision"]
     for entry in metrics.get("pair_masking", {}).get("primary", ()):
         if entry["m"] == 10:
             yield f"{entry['kind']} pairs above swapped, {entry['head']}", entry["mean"]
+
+    for entry in metrics.get("pair_masking", {}).get("drops", ()):
+        if entry["m"] == 10:
+            pairs = f"{entry['kind']} pairs, {entry['head']}"
+            for control, name in (("random_pairs", "random"), ("same_players", "as many players")):
+                more = entry.get(f"score_more_than_{control}")
+                yield f"fall beyond {name}, {pairs}", _mean(more)
 
 
 def _mean(value: Mapping[str, Any] | None) -> Any:

@@ -21,6 +21,7 @@ def group_names(configs: Sequence[Config]) -> list[str]:
     """Returns a name for each group of runs: the model, and as little as tells it from others.
 
     An option is said where it is not the preset's default: `fli2moe`, `fli2moe, decorrelation cka`.
+    Options of the data have no default, and are always said.
 
     Args:
         configs: one of each group; no two are equal but for the seed.
@@ -32,7 +33,9 @@ def group_names(configs: Sequence[Config]) -> list[str]:
     ordered = [key for key in NAMED_BY if key in differing]
     for key in [*ordered, *(key for key in differing if key not in ordered)]:
         said = [
-            name if key not in own or own[key] == default.get(key) else f"{name}, {_said(key, own)}"
+            f"{name}, {_said(key, own)}"
+            if key in own and (key.startswith("data.") or own[key] != default.get(key))
+            else name
             for name, own, default in zip(names, options, usual, strict=True)
         ]
         for name in dict.fromkeys(names):

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from fli2moe.errors import InputError
 from fli2moe.evaluation.agreement import (
     MEASURES,
     Agreement,
@@ -51,8 +50,10 @@ def sanity(predictor: Predictor, test: TestSplit, seed: int, progress: Progress 
     chosen = choose_checked(predictor, test, seed)
     if not chosen.kept:
         return Part({})
-    own = {i: _own(predictor, test, i, seed + i) for i in chosen.kept}
-    unchanged = figures([_again(predictor, test, i, seed + i, own[i]) for i in chosen.kept])
+    own = {i: own_explanations(predictor, test, i, seed + i) for i in chosen.kept}
+    unchanged = figures(
+        [explained_again(predictor, test, i, seed + i, own[i]) for i in chosen.kept]
+    )
     chance = averaged([by_chance(own[i]) for i in chosen.kept])
     steps: list[dict[str, Any]] = []
     found: dict[int, Agreement] = {}
@@ -70,7 +71,7 @@ def sanity(predictor: Predictor, test: TestSplit, seed: int, progress: Progress 
         "budget": predictor.config.evaluation.budget,
         "unchanged": unchanged,
         "steps": steps,
-        "by_chance": _nested(chance),
+        "by_chance": nested(chance),
         "passed": {
             what: {
                 measure: _has_changed(ceiling, last[what][measure], chance[what, measure])
@@ -86,55 +87,6 @@ def sanity(predictor: Predictor, test: TestSplit, seed: int, progress: Progress 
     return Part(summary, rows)
 
 
-def compare_explanations(
-    predictor: Predictor, other: Predictor, test: TestSplit, seed: int, progress: Progress | None
-) -> dict[str, Any]:
-    """Returns how alike the explanations of two models are, on the same samples and targets.
-
-    For a model trained on permuted labels, or from another seed. Samples, targets and options are
-    the first model's. Keys are `n`, `left_out`, `budget`, `agreement` ({what: {measure: mean and
-    error}}), and `unchanged` and `by_chance` as those of `sanity`.
-
-    Args:
-        predictor: whose predictions are explained.
-        other: another model of the same data.
-        test: as `predictor` sees it.
-        seed: of samples and pair probes.
-        progress: called after each sample.
-
-    Raises:
-        InputError: when the other model has other classes or features.
-    """
-    mine, its = ((p.task.classes, dict(p.model.widths)) for p in (predictor, other))
-    if mine != its:
-        found, expected = (f"classes {c}, features {w}" for c, w in (its, mine))
-        raise InputError("compare explanations", found, expected, "compare models of the same data")
-    config = other.config.model_copy(
-        update={
-            "explain": predictor.config.explain,
-            "evaluation": predictor.config.evaluation,
-        }
-    )
-    other = replace(other, config=config)
-    chosen = choose_checked(predictor, test, seed)
-    agreement, again, chance = [], [], []
-    for done, i in enumerate(chosen.kept):
-        own = _own(predictor, test, i, seed + i)
-        agreement.append(agree(own, explained(other, test, i, seed + i)))
-        again.append(_again(predictor, test, i, seed + i, own))
-        chance.append(by_chance(own))
-        if progress:
-            progress("compare explanations", done + 1, len(chosen.kept))
-    return {
-        "n": len(chosen.kept),
-        "left_out": chosen.left_out,
-        "budget": predictor.config.evaluation.budget,
-        "agreement": figures(agreement),
-        "unchanged": figures(again),
-        "by_chance": _nested(averaged(chance)),
-    }
-
-
 def sanity_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
     """Returns the tables of a summary: one for each measure, a row for each explanation."""
     return {title: _table(summary, measure) for measure, title in TITLES.items()}
@@ -145,7 +97,7 @@ def _table(summary: Mapping[str, Any], measure: str) -> Table:
     said = {True: "yes", False: "no", None: None}
     rows = [
         [
-            "redundancy gap" if what == "redundancy_gap" else what.replace(".", ", "),
+            shown(what),
             with_error(of_what[measure]),
             *(
                 with_error(step["agreement"][what][measure]) if what in step["agreement"] else None
@@ -167,14 +119,22 @@ def _table(summary: Mapping[str, Any], measure: str) -> Table:
     return {"columns": [*columns, "changed"], "rows": rows, "note": note}
 
 
-def _own(predictor: Predictor, test: TestSplit, i: int, seed: int) -> Explained:
+def shown(what: str) -> str:
+    """Returns the name of an explanation in tables."""
+    return "redundancy gap" if what == "redundancy_gap" else what.replace(".", ", ")
+
+
+def own_explanations(predictor: Predictor, test: TestSplit, i: int, seed: int) -> Explained:
+    """Returns what the model says of a sample; pairs are kept as `kept_pairs` does."""
     budget = predictor.config.evaluation.budget
     pairs = kept_pairs(predictor, test, i, seed, budget)
     return Explained(importance_of(predictor, test, i), pairs)
 
 
-def _again(predictor: Predictor, test: TestSplit, i: int, seed: int, own: Explained) -> Agreement:
-    """How much two estimates of one model agree; attributions have no seed."""
+def explained_again(
+    predictor: Predictor, test: TestSplit, i: int, seed: int, own: Explained
+) -> Agreement:
+    """Returns how much two estimates of one model agree; attributions have no seed."""
     budget = predictor.config.evaluation.budget
     other = kept_pairs(predictor, test, i, seed + 1, budget)
     return agree(own, Explained(own.importance, other))
@@ -192,8 +152,9 @@ def _has_changed(ceiling: Mapping[str, Any], left: Mapping[str, Any], chance: fl
     return None if abs(over) <= doubt else over < 0
 
 
-def _nested(found: Agreement) -> dict[str, dict[str, float | None]]:
-    nested: dict[str, dict[str, float | None]] = {}
+def nested(found: Agreement) -> dict[str, dict[str, float | None]]:
+    """Returns {what: {measure: value}}; None where it is not defined."""
+    values: dict[str, dict[str, float | None]] = {}
     for (what, measure), value in found.items():
-        nested.setdefault(what, {})[measure] = value if np.isfinite(value) else None
-    return nested
+        values.setdefault(what, {})[measure] = value if np.isfinite(value) else None
+    return values

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from fli2moe.evaluation.across_models import across_tables
 from fli2moe.evaluation.concentration import concentration_tables
 from fli2moe.evaluation.faithfulness import faithfulness_tables
 from fli2moe.evaluation.interactions import interaction_tables
@@ -20,6 +21,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], Mapping[str, Table]]] = {
     "pair_masking": pair_masking_tables,
     "planted": planted_tables,
     "sanity": sanity_tables,
+    "explanations_against": across_tables,
     "stability": stability_tables,
 }
 """Sections of `metrics.json` with tables of their own, in the order in which they are shown."""

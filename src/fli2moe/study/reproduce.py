@@ -19,6 +19,8 @@ from fli2moe.runs import EpochProgress, evaluate_run, explain_run, report_run, t
 from fli2moe.study.plan import CONTROLS, USUAL, VARIANTS, settings_of, variant_config
 
 EXPLAINED = 20  # test samples of the reports
+CHECKS = ("sanity", "stability")  # of the first seed alone: they cost most and say least of seeds
+SAME_AS_CONTROL = "fli2moe"  # the variant that the control is, but for its labels
 Say = Callable[[str], None]
 
 
@@ -57,7 +59,9 @@ def reproduce(
 
     A run is the folder `out/<data set>/<variant>-seed<n>`. A stage is skipped where its result is
     there and belongs to the same configuration and weights; so the same call goes on where it was
-    stopped. All runs are evaluated with `first_seed`, on the same samples and contexts.
+    stopped. All runs are evaluated with `first_seed`, on the same samples and contexts. Sanity
+    checks and stability are measured on the first seed of each variant, whose explanations are
+    also compared with those of its other seeds, those of `fli2moe` with the permuted control's.
 
     Args:
         benchmark: mmimdb, enrico, mmhs150k, shapes or vec2xor.
@@ -97,7 +101,10 @@ def reproduce(
         }
         for (name, seed), run in runs.items():
             job.train(run, variant_config(setting, name, seed))
-            job.evaluate(run)
+        for (name, seed), run in runs.items():
+            alike = [other for (its, s), other in runs.items() if its == name and s != seed]
+            control = [runs[n, seed] for n in CONTROLS if name == SAME_AS_CONTROL and n in variants]
+            job.evaluate(run, [*alike, *control] if seed == first_seed else None)
         for name in dict.fromkeys(variants):
             if name not in CONTROLS:
                 reports.append(job.report(runs[name, first_seed]))
@@ -145,10 +152,20 @@ class _Job:
             ),
         )
 
-    def evaluate(self, run: Path) -> None:
-        if not _evaluated(run, self.seed):
+    def evaluate(self, run: Path, against: Sequence[Path] | None) -> None:
+        """Measures a run: all of it beside others, or all but the checks (`against` is None)."""
+        options: dict[str, Any] = {}
+        if against is None:
+            kept = [part for part in run_config(run).evaluation.parts if part not in CHECKS]
+            options = {"evaluation.parts": kept}
+        others = list(against or ())
+        if not _evaluated(run, options, others, self.seed):
             self._timed(
-                run, "evaluate", lambda: evaluate_run(run, seed=self.seed, progress=self.progress)
+                run,
+                "evaluate",
+                lambda: evaluate_run(
+                    run, against=others, options=options, seed=self.seed, progress=self.progress
+                ),
             )
 
     def report(self, run: Path) -> Path:
@@ -173,11 +190,13 @@ class _Job:
         write_json(self.record, {"seconds": self.seconds})
 
 
-def _evaluated(run: Path, seed: int) -> bool:
-    """Whether the run's figures are those of its model, its options and this seed."""
+def _evaluated(run: Path, options: Mapping[str, Any], against: Sequence[Path], seed: int) -> bool:
+    """Whether the run's figures are those of its model, options, other models and this seed."""
     if not (run / METRICS).is_file():
         return False
-    metrics, config = read_json(run / METRICS), run_config(run)
+    metrics, config = read_json(run / METRICS), run_config(run).after_training(options)
+    if set(metrics.get("against", {})) != {path.name for path in against}:
+        return False
     settings = {"seed": seed, **config.evaluation.model_dump(mode="json")}
     settings["explain"] = config.explain.model_dump(mode="json")
     of_model = metrics["model"].get("fingerprint") == read_json(run / TRAINING).get("fingerprint")

@@ -267,12 +267,15 @@ def _tune(
         relevance, share = unpack()
         table = _kernel(x, x, relevance, share[:2] / counts, orders)
         table = table + (share[2] + JITTER) * identity + constant
-        factor = torch.linalg.cholesky(table)
-        dual = torch.cholesky_solve(target, factor)
-        loss: Tensor = 0.5 * (target * dual).sum() + factor.diagonal().log().sum()
-        loss = loss + WIDE * log_relevance.square().sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss
+        prior: Tensor = WIDE * log_relevance.square().sum()
+        with torch.no_grad():  # d loss / d table = (table^-1 - dual dual') / 2
+            factor = torch.linalg.cholesky(table)
+            dual = torch.cholesky_solve(target, factor)
+            slope = (torch.cholesky_inverse(factor) - dual @ dual.T) / 2
+            loss = 0.5 * (target * dual).sum() + factor.diagonal().log().sum()
+        torch.autograd.backward([table, prior], [slope, torch.ones_like(prior)])
+        total: Tensor = loss + prior.detach()
+        return total
 
     optimiser.step(closure)  # type: ignore[no-untyped-call]
     with torch.no_grad():
