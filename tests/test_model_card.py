@@ -18,6 +18,7 @@ from PIL import Image
 from saved import edit, run_usage
 
 from fli2moe.config import Config
+from fli2moe.data.mmhs150k import NOTICE
 from fli2moe.model import parameter_count
 from fli2moe.model_card import ModelCard, code, public_name, write_card
 from fli2moe.predictor import Predictor
@@ -185,6 +186,15 @@ def test_the_card_of_a_run_is_about_it(predictor: Predictor, tiny_run: Path):
     assert shown == {key: config[key] for key in ("preset", "seed", "model", "losses", "training")}
     for path in (tiny_run, Path.home(), Path(predictor.config.data.path).parent):
         assert str(path) not in text
+
+
+def test_the_card_tells_of_the_content_of_its_data(predictor: Predictor, tmp_path: Path):
+    assert "Content notice" not in (predictor.save(tmp_path / "a") / "README.md").read_text()
+    data = predictor.config.data.model_copy(update={"source": "mmhs150k", "labels": "multiclass"})
+    of_tweets = replace(predictor, config=predictor.config.model_copy(update={"data": data}))
+    assert f"> **Content notice.** {NOTICE}" in (
+        of_tweets.save(tmp_path / "b") / "README.md"
+    ).read_text(encoding="utf-8")
 
 
 def test_the_three_lines_of_the_card_predict(run: Path):

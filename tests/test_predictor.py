@@ -498,7 +498,7 @@ def test_the_explanation_of_a_positive_names_the_planted_pair(
     named = 0
     for sample in positives:
         (cause,) = (c for c in sample.causes if c.label == label)
-        explanation = demo_predictor.explain(sample.inputs, label)
+        explanation = demo_predictor.explain(sample.inputs, label, budget=1000)
         (pair,) = explanation.top_pairs(kind, k=1, head="mixture")
         players = {p.modality: p for p in (pair.first, pair.second)}
         found = {m: tuple(map(float, p.spans[0])) for m, p in players.items()}

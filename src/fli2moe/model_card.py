@@ -65,6 +65,7 @@ class ModelCard:
         task: `multiclass`, `multilabel` or `binary`, where it is known.
         settings: sections of the configuration, without paths.
         figures: {what: value}.
+        notice: what is to be said of the content of its training data; our own words.
     """
 
     model: str
@@ -78,6 +79,7 @@ class ModelCard:
     task: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
+    notice: str = ""
 
     def to_markdown(self) -> str:
         """Returns the card: YAML front matter, then Markdown; no name in it can become markup."""
@@ -86,6 +88,7 @@ class ModelCard:
             f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
             f"# {self.model} on {_listed(self.modalities)}",
             self._description(),
+            *([f"> **Content notice.** {one_line(self.notice)}"] if self.notice else []),
             "## Inputs",
             "\n".join(f"- {self._input(m)}" for m in self.modalities),
             "## Labels",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fli2moe.data.load import NOTICES
 from fli2moe.encoders import Encoder
 from fli2moe.errors import InputError
 from fli2moe.files import read_json
@@ -40,6 +41,7 @@ def write_run_card(parts: Parts, folder: Path) -> bool:
         task=parts.task.kind,
         settings=config.model_dump(mode="json", include=SETTINGS_SHOWN),
         figures=known_figures(folder, parts_digest(parts)),
+        notice=NOTICES.get(config.data.source, ""),
     )
     return write_card(folder, card.to_markdown())
 

@@ -148,7 +148,8 @@ def explain_run(
 def report_run(run: Path, out: Path | None = None) -> Path:
     """Writes `report.html` of a run's explanations and, where they are there, its metrics."""
     config = run_config(run)
-    samples = {s.id: s for s in load_dataset(config.data).samples}
+    dataset = load_dataset(config.data)
+    samples = {s.id: s for s in dataset.samples}
     explanations = list(read_explanations(run / "explanations"))
     missing = [e.sample_id for e in explanations if e.sample_id not in samples]
     if missing:
@@ -165,7 +166,12 @@ def report_run(run: Path, out: Path | None = None) -> Path:
         "Samples shown": str(len(shown)),
     }
     return report.write(
-        explanations, shown, out or run / "report.html", about=about, metrics=tables
+        explanations,
+        shown,
+        out or run / "report.html",
+        about=about,
+        metrics=tables,
+        notice=dataset.notice,
     )
 
 

@@ -274,6 +274,7 @@ def test_the_demos_transformer_learns_match_from_no_modality_alone(
 ):
     data = demo_config(with_one_modality(written, kept)).model_dump(mode="json")
     data["model"] |= {"name": "dense"}
+    data["training"] |= {"epochs": 5}  # with both modalities four are enough
     config = Config.from_dict(data)
     dataset = load_dataset(config.data)
     predictor = fit(config, dataset, cache=written.parent / "features")

@@ -322,3 +322,11 @@ def test_words_are_cut_by_character_not_by_utf16() -> None:
     view = page_data(report.render([explanation], [sample]))[0]["views"][0]
     words = [p[0] for p in view["drawings"][0]["pieces"] if p[1] >= 0]
     assert words == [p.name for p in word_players(text)]
+
+
+def test_a_content_notice_stands_before_everything_else_and_stays_text(tmp_path: Path) -> None:
+    explanation, sample = shapes(tmp_path)
+    assert "Content notice" not in report.render([explanation], [sample])
+    html = report.render([explanation], [sample], notice="Hateful <script>tweets</script>.")
+    assert "Hateful &lt;script&gt;tweets&lt;/script&gt;." in html
+    assert html.index("Content notice") < html.index('<section class="legend"')

@@ -7,10 +7,13 @@ from typing import Literal
 from fli2moe.config import DataConfig, ModalityConfig
 from fli2moe.data.enrico import read_enrico
 from fli2moe.data.manifest import read_manifest
-from fli2moe.data.mmhs150k import read_mmhs150k
+from fli2moe.data.mmhs150k import NOTICE, read_mmhs150k
 from fli2moe.data.mmimdb import read_mmimdb
 from fli2moe.data.sample import Dataset
 from fli2moe.task import Task
+
+NOTICES = {"mmhs150k": NOTICE}
+"""{source: what a reader of anything that shows its content is told first}."""
 
 _KINDS = {"builtin:words": "text", "builtin:patches": "image", "vector": "vector"}
 

@@ -34,6 +34,7 @@ def write(
     title: str = TITLE,
     about: Mapping[str, str] | None = None,
     metrics: Mapping[str, Mapping[str, Any]] | None = None,
+    notice: str = "",
 ) -> Path:
     """Writes one self-contained HTML page and returns its path.
 
@@ -47,6 +48,7 @@ def write(
         title: heading of the page.
         about: {name: value} facts under the heading, such as the data set and the model.
         metrics: {table title: {`columns`: names, `rows`: lists of values, `note`: sentence}}.
+        notice: what a reader is told of the content before seeing any of it.
 
     Raises:
         InputError: when there is no explanation, when one lacks its sample, or when the folder of
@@ -57,7 +59,7 @@ def write(
     if not path.parent.is_dir():
         where = f"report {path.name}"
         raise InputError(where, "its folder does not exist", "an existing folder", "make it first")
-    html = render(explanations, samples, title=title, about=about, metrics=metrics)
+    html = render(explanations, samples, title=title, about=about, metrics=metrics, notice=notice)
     with complete_file(path) as temporary:
         # a lone surrogate becomes a question mark
         temporary.write_bytes(html.encode("utf-8", "replace"))
@@ -71,6 +73,7 @@ def render(
     title: str = TITLE,
     about: Mapping[str, str] | None = None,
     metrics: Mapping[str, Mapping[str, Any]] | None = None,
+    notice: str = "",
 ) -> str:
     """Returns the page that `write` writes; same arguments, same characters."""
     if not explanations:
@@ -87,7 +90,7 @@ def render(
     task = task_of(explanations, [by_id[i] for i in groups])
     longest = LONGEST_SIDE if len(groups) <= MANY else LONGEST_SIDE // 2
     cards = [card(by_id[i], group, task, longest) for i, group in groups.items()]
-    return _fill(title, about or {}, cards, tables(metrics or {}))
+    return _fill(title, about or {}, cards, tables(metrics or {}), notice)
 
 
 def _sample_ids(explanations: Sequence[Explanation], samples: Sequence[Sample]) -> list[str]:
@@ -98,7 +101,11 @@ def _sample_ids(explanations: Sequence[Explanation], samples: Sequence[Sample]) 
 
 
 def _fill(
-    title: str, about: Mapping[str, str], cards: list[dict[str, Any]], metrics: list[Table]
+    title: str,
+    about: Mapping[str, str],
+    cards: list[dict[str, Any]],
+    metrics: list[Table],
+    notice: str,
 ) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fli2moe.report"),
@@ -118,6 +125,7 @@ def _fill(
     ]
     data = [_safe_json(c) for c in cards]
     body = {"title": title, "about": about, "gallery": gallery, "metrics": metrics, "cards": data}
+    body["notice"] = notice
     # The nonce must be out of reach of whoever wrote the data; they cannot know a hash over it.
     digest = hashlib.sha256(repr((body, __version__)).encode("utf-8", "replace"))
     return environment.get_template("page.html.j2").render(
