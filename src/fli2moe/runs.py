@@ -24,6 +24,8 @@ from fli2moe.run_folder import refuse_overwriting, run_config
 
 logger = logging.getLogger(__name__)
 
+EVALUATE_AGAIN = "run `fli2moe evaluate` again"
+
 EpochProgress = Callable[[str, Mapping[str, float]], None]
 """Called with (run name, row of the history) after each epoch."""
 
@@ -155,7 +157,7 @@ def report_run(run: Path, out: Path | None = None) -> Path:
     if missing:
         found = f"explains {missing[0]!r}, which the data do not have"
         raise InputError(str(run / "explanations"), found, "", "explain again")
-    tables = _tables(run / "metrics.json")
+    measured = _measured(run / "metrics.json")
     shown = [samples[name] for name in dict.fromkeys(e.sample_id for e in explanations)]
     about = {
         "Data": Path(config.data.path).name,
@@ -170,7 +172,8 @@ def report_run(run: Path, out: Path | None = None) -> Path:
         shown,
         out or run / "report.html",
         about=about,
-        metrics=tables,
+        metrics=_tables(run / "metrics.json", measured) if measured else None,
+        measured=measured,
         notice=dataset.notice,
     )
 
@@ -197,16 +200,16 @@ def _load(run: Path, options: Mapping[str, Any] | None) -> Predictor:
     return replace(predictor, config=predictor.config.after_training(options or {}))
 
 
-def _tables(metrics: Path) -> dict[str, Any] | None:
-    if not metrics.is_file():
-        return None
-    remedy = "run `fli2moe evaluate` again"
-    values = read_json(metrics, remedy)
+def _measured(metrics: Path) -> dict[str, Any] | None:
+    return read_json(metrics, EVALUATE_AGAIN) if metrics.is_file() else None
+
+
+def _tables(metrics: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return metric_tables(values)
     except (KeyError, TypeError, AttributeError) as error:
-        found = f"damaged or of another version: {error}"
-        raise InputError(str(metrics), found, "what `fli2moe evaluate` wrote", remedy) from None
+        found, expected = f"damaged or of another version: {error}", "what `fli2moe evaluate` wrote"
+        raise InputError(str(metrics), found, expected, EVALUATE_AGAIN) from None
 
 
 def _forget_results(out: Path) -> None:

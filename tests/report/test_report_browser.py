@@ -286,3 +286,54 @@ def test_it_prints(visit: Any, page_path: Path) -> None:
     opened.page.emulate_media(media="print")
     assert not opened.page.locator(".controls").is_visible()
     assert opened.complaints == []
+
+
+def many(folder: Path, count: int) -> Path:
+    made = [shapes(folder, f"shapes-{k:04d}", k % 7) for k in range(count)]
+    answers = [
+        replace(
+            e,
+            probabilities=(0.1, 0.9, 0.2, 0.1) if k % 3 else e.probabilities,
+            labels=("sunny day",) if k % 3 else e.labels,
+            expert_shares={**e.expert_shares, "redundancy": 0.9 if k % 2 else 0.1},
+        )
+        for k, (e, _) in enumerate(made)
+    ]
+    return report.write(answers, [s for _, s in made], folder / "many.html")
+
+
+def test_filters_and_pages_find_a_sample(visit: Any, tmp_path: Path) -> None:
+    opened = visit(many(tmp_path, 130))
+    page = opened.page
+    visible = page.locator("#gallery li:visible")
+    assert visible.count() == 50
+    assert page.locator("#page-of").inner_text() == "1–50 of 130"
+    assert page.locator("#earlier").is_disabled()
+    page.locator("#later").click()
+    page.locator("#later").click()
+    assert visible.count() == 30
+    assert page.locator("#later").is_disabled()
+    page.locator("#of-expert").select_option(label="Redundancy")
+    assert page.locator("#page-of").inner_text() == "1–50 of 65"
+    page.locator("#of-class").select_option(label="a dog")
+    assert visible.count() == 22  # every sixth, from 3
+    page.locator("#find").fill("shapes-0009")
+    assert visible.count() == 1
+    visible.first.locator("a").click()
+    assert "shapes-0009" in page.locator("#card").inner_text()
+    page.locator("#find").fill("no such")
+    assert page.locator("#none-found").is_visible()
+    page.goto(page.url.split("#")[0] + "#sample-120")
+    assert "shapes-0119" in page.locator("#card").inner_text()
+    assert opened.complaints == []
+
+
+def test_keys_step_over_what_the_filters_leave(visit: Any, tmp_path: Path) -> None:
+    page = visit(many(tmp_path, 60)).page
+    page.locator("#of-class").select_option(label="a dog")
+    page.locator("#card").focus()
+    page.keyboard.press("j")
+    page.wait_for_url("**#sample-4")
+    assert "shapes-0003" in page.locator("#card").inner_text()
+    page.keyboard.press("k")
+    page.wait_for_url("**#sample-1")

@@ -24,13 +24,16 @@ def expert_figures(predictor: Predictor, test: TestSplit) -> dict[str, Any]:
     """Returns each expert's mean router weight and mean contribution (design 3.8), with their sd.
 
     Router weights alone are not identifiable, so the share of |weight x score| stands beside: the
-    mean over a sample's targets, then over samples. For multi-label also `share_per_label`, over
-    the samples with that target; None where there are none.
+    mean over a sample's targets, then over samples. `weight_per_label` is the mean weight over the
+    samples with that target, None where there are none. `share_per_label`, for
+    multi-label only, is that of the share.
     """
     task = predictor.task
     shares = torch.stack([of_sample.mean(0) for of_sample in test.shares])  # (N, E)
     rows = torch.cat(test.shares)  # (all targets, E)
     target_of = torch.tensor([c for of_sample in test.targets for c in of_sample])
+    counts = torch.tensor([len(of_sample) for of_sample in test.targets])
+    weights = test.weights.repeat_interleave(counts, dim=0)  # (all targets, E)
     figures: dict[str, Any] = {}
     for e, name in enumerate(predictor.model.experts):
         figures[name] = {
@@ -38,6 +41,10 @@ def expert_figures(predictor: Predictor, test: TestSplit) -> dict[str, Any]:
             "weight_sd": float(test.weights[:, e].std(correction=0)),
             "share": float(shares[:, e].mean()),
             "share_sd": float(shares[:, e].std(correction=0)),
+            "weight_per_label": {
+                label: float(weights[target_of == c, e].mean()) if (target_of == c).any() else None
+                for c, label in enumerate(task.classes)
+            },
         }
         if task.multilabel:
             of_labels = {label: rows[target_of == c, e] for c, label in enumerate(task.classes)}

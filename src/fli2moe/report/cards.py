@@ -68,6 +68,8 @@ def card(
         "predicted": predicted,
         "labels": list(labels) if task.labelled else None,
         "right": right,
+        "classes": list(dict.fromkeys([*labels, *predicted])),
+        "expert": _dominant(first),
         "multilabel": task.multilabel,
         "inputs": inputs,
         "views": [_view(e, sample, names, inputs, labels, task) for e in explanations],
@@ -104,6 +106,12 @@ def _predicted(explanation: Explanation, task: Task) -> list[str]:
     if task.multilabel:
         return [name for name, p in scored if p >= 0.5]
     return [max(scored, key=lambda pair: pair[1])[0]] if scored else []
+
+
+def _dominant(explanation: Explanation) -> str:
+    """The expert with the largest share of the output; empty where there is one alone."""
+    shares = {e: explanation.expert_shares.get(e, w) for e, w in explanation.expert_weights.items()}
+    return head_name(max(shares, key=lambda e: shares[e])) if len(shares) > 1 else ""
 
 
 def _view(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -17,12 +19,14 @@ from fli2moe.errors import InputError
 from fli2moe.explain.explanation import Explanation
 from fli2moe.files import complete_file
 from fli2moe.report.cards import card, task_of
+from fli2moe.report.overview import charts, frequent_pairs
 from fli2moe.report.pictures import LONGEST_SIDE
-from fli2moe.report.tables import Table, tables
+from fli2moe.report.tables import tables
 from fli2moe.report.wording import SENTENCES
 
 SCRIPTS = ("dom.js", "input.js", "curves.js", "panels.js", "card.js", "page.js")
-MANY = 200  # samples beyond which pictures are embedded smaller, so that the page still opens
+MANY = 200  # samples beyond which pictures are smaller and data packed, so that the page opens
+PAGE = 50  # samples of the gallery at a time
 TITLE = "What the model saw, and what it combined"
 
 
@@ -34,6 +38,7 @@ def write(
     title: str = TITLE,
     about: Mapping[str, str] | None = None,
     metrics: Mapping[str, Mapping[str, Any]] | None = None,
+    measured: Mapping[str, Any] | None = None,
     notice: str = "",
 ) -> Path:
     """Writes one self-contained HTML page and returns its path.
@@ -48,6 +53,7 @@ def write(
         title: heading of the page.
         about: {name: value} facts under the heading, such as the data set and the model.
         metrics: {table title: {`columns`: names, `rows`: lists of values, `note`: sentence}}.
+        measured: `metrics.json` as `evaluate` wrote it, for the charts.
         notice: what a reader is told of the content before seeing any of it.
 
     Raises:
@@ -59,7 +65,15 @@ def write(
     if not path.parent.is_dir():
         where = f"report {path.name}"
         raise InputError(where, "its folder does not exist", "an existing folder", "make it first")
-    html = render(explanations, samples, title=title, about=about, metrics=metrics, notice=notice)
+    html = render(
+        explanations,
+        samples,
+        title=title,
+        about=about,
+        metrics=metrics,
+        measured=measured,
+        notice=notice,
+    )
     with complete_file(path) as temporary:
         # a lone surrogate becomes a question mark
         temporary.write_bytes(html.encode("utf-8", "replace"))
@@ -73,6 +87,7 @@ def render(
     title: str = TITLE,
     about: Mapping[str, str] | None = None,
     metrics: Mapping[str, Mapping[str, Any]] | None = None,
+    measured: Mapping[str, Any] | None = None,
     notice: str = "",
 ) -> str:
     """Returns the page that `write` writes; same arguments, same characters."""
@@ -90,7 +105,15 @@ def render(
     task = task_of(explanations, [by_id[i] for i in groups])
     longest = LONGEST_SIDE if len(groups) <= MANY else LONGEST_SIDE // 2
     cards = [card(by_id[i], group, task, longest) for i, group in groups.items()]
-    return _fill(title, about or {}, cards, tables(metrics or {}), notice)
+    shown = {**frequent_pairs(groups, by_id), **(metrics or {})}
+    body = {
+        "title": title,
+        "about": about or {},
+        "notice": notice,
+        "charts": charts(measured or {}, explanations),
+        "metrics": tables(shown),
+    }
+    return _fill(cards, body)
 
 
 def _sample_ids(explanations: Sequence[Explanation], samples: Sequence[Sample]) -> list[str]:
@@ -100,13 +123,7 @@ def _sample_ids(explanations: Sequence[Explanation], samples: Sequence[Sample]) 
     return [e.sample_id or s.id for e, s in zip(explanations, samples, strict=True)]
 
 
-def _fill(
-    title: str,
-    about: Mapping[str, str],
-    cards: list[dict[str, Any]],
-    metrics: list[Table],
-    notice: str,
-) -> str:
+def _fill(cards: list[dict[str, Any]], about: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fli2moe.report"),
         autoescape=True,
@@ -121,15 +138,24 @@ def _fill(
         return Markup(loader.get_source(environment, name)[0])
 
     gallery = [
-        {key: c[key] for key in ("id", "icon", "predicted", "labels", "right")} for c in cards
+        {key: c[key] for key in ("id", "icon", "predicted", "right", "classes", "expert")}
+        for c in cards
     ]
-    data = [_safe_json(c) for c in cards]
-    body = {"title": title, "about": about, "gallery": gallery, "metrics": metrics, "cards": data}
-    body["notice"] = notice
+    pack = _packed if len(cards) > MANY else _safe_json
+    data = [pack(c) for c in cards]
+    body = {
+        **about,
+        "gallery": gallery,
+        "cards": data,
+        "classes": sorted({name for c in cards for name in c["classes"]}),
+        "experts": sorted({c["expert"] for c in cards if c["expert"]}),
+    }
     # The nonce must be out of reach of whoever wrote the data; they cannot know a hash over it.
     digest = hashlib.sha256(repr((body, __version__)).encode("utf-8", "replace"))
     return environment.get_template("page.html.j2").render(
         **body,
+        page=PAGE,
+        packed=len(cards) > MANY,
         nonce=digest.hexdigest()[:32],
         version=__version__,
         sentences=_safe_json(SENTENCES),
@@ -137,6 +163,12 @@ def _fill(
         style=raw("page.css"),
         script=Markup("\n").join(raw(name) for name in SCRIPTS),
     )
+
+
+def _packed(value: Any) -> Markup:
+    """The same, gzipped, in base64: a fifth of the size; the page unpacks what it shows."""
+    data = gzip.compress(_safe_json(value).encode("ascii"), mtime=0)
+    return Markup(base64.b64encode(data).decode("ascii"))
 
 
 def _safe_json(value: Any) -> Markup:

@@ -12,7 +12,8 @@ from fli2moe.data.causes import lies_on
 from fli2moe.data.sample import Cause
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.scores import PairScores
-from fli2moe.report.wording import is_clear, verdict
+from fli2moe.report import wording
+from fli2moe.report.wording import is_clear
 
 SHOWN = 20  # the slider's end
 SUBSTITUTES = 3  # how many of the most negative SIIs are carried along
@@ -42,13 +43,13 @@ def _table(kind: str, scores: PairScores, causes: Sequence[Cause]) -> dict[str, 
     scores = scores.select(~np.isnan(scores.value))
     scores = scores.select(scores.order())
     audited = scores.columns.get("audited", np.zeros(len(scores))) == 1
-    verdicts = _verdicts(kind, scores, audited)
-    planted = [_is_planted(scores, r, causes) for r in range(len(scores))]
-    keep = _rows_to_keep(kind, scores, verdicts)
+    keys = verdicts(kind, scores, audited)
+    planted = [bool(causes) and _is_planted(scores, r, causes) for r in range(len(scores))]
+    keep = _rows_to_keep(kind, scores, keys)
     if True in planted:
         keep.add(planted.index(True))
     exact = scores.settings.get("method") == "exact" and not scores.standard_error.any()
-    rows = [[*_row(scores, r), verdicts[r], int(planted[r]), int(audited[r])] for r in sorted(keep)]
+    rows = [[*_row(scores, r), keys[r], int(planted[r]), int(audited[r])] for r in sorted(keep)]
     return {
         "total": len(scores),
         "audited": int(audited.sum()),
@@ -71,7 +72,7 @@ def _rows_to_keep(kind: str, scores: PairScores, verdicts: Sequence[str]) -> set
     return keep
 
 
-def _verdicts(kind: str, scores: PairScores, audited: NDArray[np.bool_]) -> list[str]:
+def verdicts(kind: str, scores: PairScores, audited: NDArray[np.bool_]) -> list[str]:
     """Returns each row's key of a sentence.
 
     An audited pair was measured in contexts that had no part in choosing it: what it was picked
@@ -80,16 +81,7 @@ def _verdicts(kind: str, scores: PairScores, audited: NDArray[np.bool_]) -> list
     none = np.zeros(len(scores))
     against = scores.columns.get("negative", none) > scores.columns.get("positive", none)
     counts = np.where(audited, audited.sum(), len(scores))
-    return [
-        verdict(
-            kind,
-            float(scores.value[r]),
-            float(scores.standard_error[r]),
-            pairs=int(counts[r]),
-            against=bool(against[r]),
-        )
-        for r in range(len(scores))
-    ]
+    return wording.verdicts(kind, scores.value, scores.standard_error, counts, against)
 
 
 def _row(scores: PairScores, r: int) -> list[Any]:

@@ -38,18 +38,18 @@ def thumbnail(path: str | Path, longest: int = LONGEST_SIDE) -> Thumbnail:
         InputError: when the file is missing, not a picture, too large or damaged.
     """
     picture = open_picture(path)
-    small = picture.copy()
-    small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    size, photo = picture.size, max(picture.size) > SMALL
+    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     icon = picture.copy()
     icon.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    return Thumbnail(_data_address(small), _data_address(icon), picture.size)
+    return Thumbnail(_data_address(picture, photo), _data_address(icon, photo), size)
 
 
-def _data_address(picture: Image.Image) -> str:
+def _data_address(picture: Image.Image, photo: bool) -> str:
     # Flat drawings stay exact and small as PNG; photographs are several times smaller as JPEG.
     png, jpeg = io.BytesIO(), io.BytesIO()
     picture.save(png, "PNG", optimize=True)
-    if max(picture.size) > SMALL:
+    if photo:
         picture.save(jpeg, "JPEG", quality=85, optimize=True)
     use_jpeg = 0 < jpeg.tell() < png.tell()
     kind, payload = ("jpeg", jpeg) if use_jpeg else ("png", png)

@@ -7,6 +7,7 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 SENTENCES = {
     "synergy.clear": "{a} matters together with {b}: the pair says more than its two parts.",
@@ -73,25 +74,48 @@ def clear_errors(pairs: int) -> float:
 
 
 def verdict(kind: str, value: float, error: float, *, pairs: int = 1, against: bool = False) -> str:
-    """Returns the key of `SENTENCES` that a value and its standard error deserve.
+    """Returns the key of `SENTENCES` of one pair; see `verdicts`."""
+    one = (np.array([x]) for x in (value, error, pairs, against))
+    return verdicts(kind, *one)[0]
+
+
+def verdicts(
+    kind: str,
+    value: NDArray[np.float64],
+    error: NDArray[np.float64],
+    pairs: NDArray[np.int64],
+    against: NDArray[np.bool_],
+) -> list[str]:
+    """Returns the keys of `SENTENCES` that values (R,) and their standard errors deserve.
 
     Args:
-        kind: `synergy` (value is an SII) or `redundancy` (value is a redundancy gap).
-        value: the score.
-        error: its standard error; NaN where none is known, 0 where the value is exact.
-        pairs: how many pairs the shown ones were picked from by these very measurements.
+        kind: `synergy` (values are SII) or `redundancy` (values are redundancy gaps).
+        value: the scores.
+        error: their standard errors; NaN where none is known, 0 where the value is exact.
+        pairs: how many pairs each was picked from by these very measurements.
         against: the shared evidence speaks against the target.
     """
-    if math.isnan(value) or abs(value) <= ZERO:
-        return f"{kind}.unclear"
-    if math.isnan(error):
-        return f"{kind}.unsure" if value > 0 else f"{kind}.unclear"
-    clear = abs(value) > clear_errors(pairs) * error
-    if value < 0:
-        return "synergy.substitutes" if clear and kind == "synergy" else f"{kind}.unclear"
-    if not clear:
-        return f"{kind}.maybe" if value > POSSIBLE * error else f"{kind}.unclear"
-    return "redundancy.against" if against and kind == "redundancy" else f"{kind}.clear"
+    needed = np.zeros(len(value))
+    for count in np.unique(pairs):
+        needed[pairs == count] = clear_errors(int(count))
+    unknown, positive, size = np.isnan(error), value > 0, np.abs(value)
+    clear = size > needed * error
+    redundant, synergy = kind == "redundancy", kind == "synergy"
+    chosen = np.select(
+        [
+            np.isnan(value) | (size <= ZERO),
+            unknown & positive,
+            unknown,
+            ~positive & clear & synergy,
+            ~positive,
+            clear & against & redundant,
+            clear,
+            value > POSSIBLE * error,
+        ],
+        ["unclear", "unsure", "unclear", "substitutes", "unclear", "against", "clear", "maybe"],
+        "unclear",
+    )
+    return [f"{kind}.{name}" for name in chosen.tolist()]
 
 
 def is_clear(key: str) -> bool:

@@ -22,6 +22,15 @@ function read(id) {
   return JSON.parse(document.getElementById(id).textContent);
 }
 
+// Data of many samples are packed: gzip in base64.
+async function unpack(id) {
+  const element = document.getElementById(id);
+  if (element.type !== "application/gzip") return read(id);
+  const bytes = Uint8Array.from(atob(element.textContent), (c) => c.charCodeAt(0));
+  const plain = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return JSON.parse(await new Response(plain).text());
+}
+
 function figure(value, digits = 2) {
   if (value === null || value === undefined) return "n/a";
   const size = Math.abs(value);
