@@ -1,4 +1,4 @@
-"""A saved folder by its name: one on this machine, or one of the Hugging Face hub."""
+"""A saved folder by its name, here or on the Hugging Face hub, and back to the hub."""
 
 from __future__ import annotations
 
@@ -88,3 +88,50 @@ def fetch(name: str, files: Sequence[str], options: HubOptions) -> Path:
         found = f"the Hugging Face hub did not deliver it ({type(error).__name__})"
         raise MachineError(name, found, "", remedy) from error
     return Path(folder)
+
+
+def upload(
+    name: str,
+    folder: Path,
+    files: Sequence[str],
+    *,
+    private: bool,
+    token: str | bool | None,
+    message: str,
+) -> str:
+    """Uploads the listed files of `folder` to `owner/name`, which is made if need be.
+
+    Returns:
+        the address of the model.
+
+    Raises:
+        InputError: when the name is none of the hub's, or the account may not write there.
+        MachineError: when the hub cannot be reached.
+    """
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    if not _HUB_NAME.fullmatch(name):
+        raise InputError(name, "no name of the Hugging Face hub", "owner/name")
+    hub = huggingface_hub.HfApi(token=token)
+    try:
+        address = hub.create_repo(name, private=private, exist_ok=True)
+        hub.upload_folder(
+            repo_id=name, folder_path=folder, allow_patterns=[*files], commit_message=message
+        )
+    except errors.HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        if status in (401, 403):
+            remedy = "log in with `hf auth login`, or give a token that may write"
+            found = "the Hugging Face hub does not let this account write here"
+            raise InputError(name, found, "", remedy) from error
+        found = f"the Hugging Face hub did not take it ({type(error).__name__})"
+        raise MachineError(name, found, "", "try again") from error
+    except errors.HFValidationError as error:
+        raise InputError(name, "no name of the Hugging Face hub", "owner/name") from error
+    except (errors.LocalTokenNotFoundError, OSError) as error:
+        known = isinstance(error, errors.LocalTokenNotFoundError)
+        found = "no token" if known else "the Hugging Face hub cannot be reached"
+        remedy = "log in with `hf auth login`" if known else "try again with a network"
+        raise MachineError(name, found, "", remedy) from error
+    return str(address)

@@ -65,6 +65,7 @@ class ModelCard:
         task: `multiclass`, `multilabel` or `binary`, where it is known.
         settings: sections of the configuration, without paths.
         figures: {what: value}.
+        report: file beside the card with explained samples; empty where there is none.
         notice: what is to be said of the content of its training data; our own words.
     """
 
@@ -79,6 +80,7 @@ class ModelCard:
     task: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
+    report: str = ""
     notice: str = ""
 
     def to_markdown(self) -> str:
@@ -104,6 +106,9 @@ class ModelCard:
         if self.figures:
             rows = [f"- {code(name)}: {value:.4g}" for name, value in self.figures.items()]
             parts += ["## Figures", "\n".join(rows)]
+        if self.report:
+            shown = f"{code(self.report)} beside this card shows explained samples; it is one file "
+            parts += ["## Explanations", shown + "that opens from disk and loads nothing."]
         parts += ["## Limits", "\n".join(f"- {limit}" for limit in LIMITS)]
         parts += ["## Citation", _fenced("bibtex", CITATION)]
         return "\n\n".join(parts) + "\n"

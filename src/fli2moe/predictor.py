@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import copy
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fli2moe.config import Config
 from fli2moe.devices import find_device
 from fli2moe.encoders import Encoder, encode_present, players_of
-from fli2moe.errors import unknown_name
+from fli2moe.errors import InputError, unknown_name
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.game import TokenGame
 from fli2moe.explain.model_game import BASELINES, model_game
 from fli2moe.explain.pieces import DROP_WARNING
 from fli2moe.explaining import explain_sample
-from fli2moe.hub import HubOptions, find_pretrained
+from fli2moe.features import Progress
+from fli2moe.hub import HubOptions, find_pretrained, upload
 from fli2moe.model import FusionModel, MoEOutput, undisturbed
+from fli2moe.model_card import README
 from fli2moe.prediction import Prediction, check_modalities, predictions
-from fli2moe.run_card import write_run_card
+from fli2moe.run_card import copy_results, write_run_card
 from fli2moe.run_folder import RUN_FILES, Parts, load_parts, parts_digest, save_parts
 from fli2moe.task import Task
 from fli2moe.tokens import Player, TokenBatch
@@ -79,6 +84,16 @@ class Predictor:
     def predict(self, inputs: Sequence[Inputs]) -> list[Prediction]:
         """Predicts several samples; each as if it were alone."""
         return self.predict_tokens(self.encode(inputs))
+
+    def predict_proba(self, inputs: Sequence[Inputs]) -> NDArray[np.float32]:
+        """Returns (N, C) probabilities, columns in the order of `task.classes`.
+
+        Rows sum to 1, except for multi-label, where every class has a probability of its own.
+        """
+        found: NDArray[np.float32] = self.task.probabilities(
+            self.run(self.encode(inputs)).logits
+        ).numpy()
+        return found
 
     def predict_tokens(self, tokens: TokenBatch) -> list[Prediction]:
         """Predicts encoded samples."""
@@ -240,6 +255,41 @@ class Predictor:
             tokens=tokens,
         )
 
+    def explain_batch(
+        self,
+        inputs: Sequence[Inputs],
+        targets: Sequence[str | None] | None = None,
+        *,
+        sample_ids: Sequence[str] | None = None,
+        budget: int | None = None,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> list[Explanation]:
+        """Explains one target of each of several samples, each as `explain` would alone.
+
+        Args:
+            inputs: the raw inputs.
+            targets: a class name of each, None for the predicted one; all predicted by default.
+            sample_ids: ids kept in the results; the positions by default.
+            budget: as in `explain`, for each sample.
+            seed: as in `explain`, the same for each sample.
+            progress: called with (`explain`, done, total) after each sample.
+
+        Raises:
+            InputError: as `explain`, or when there are not as many targets or ids as samples.
+        """
+        names = [str(k) for k in range(len(inputs))] if sample_ids is None else sample_ids
+        wanted = [None] * len(inputs) if targets is None else targets
+        for what, given in (("targets", wanted), ("sample_ids", names)):
+            if len(given) != len(inputs):
+                raise InputError(f"explain_batch: {what}", f"{len(given)}", f"{len(inputs)}")
+        found = []
+        for done, (sample, target, name) in enumerate(zip(inputs, wanted, names, strict=True)):
+            found.append(self.explain(sample, target, sample_id=name, budget=budget, seed=seed))
+            if progress:
+                progress("explain", done + 1, len(inputs))
+        return found
+
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the weights, the classes and the encoders."""
@@ -261,6 +311,42 @@ class Predictor:
     def write_card(self, folder: str | Path) -> None:
         """Writes the card alone, with the figures in `folder` that are this predictor's."""
         write_run_card(self._parts(), Path(folder))
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        run: str | Path | None = None,
+        private: bool = False,
+        token: str | bool | None = None,
+        message: str = "Upload a fli2moe model",
+    ) -> str:
+        """Uploads the predictor to `owner/name` on the Hugging Face hub, with its model card.
+
+        Nothing else of fli2moe ever writes to a network.
+
+        Args:
+            name: `owner/name`; the repository is made where it does not exist.
+            run: the run folder; its `metrics.json` and `report.html`, where they are of this model,
+                go along, and the card shows the figures and names the report. A report shows
+                samples: leave `run` out where the data may not be shown.
+            private: whether a repository that is made is private.
+            token: of an account that may write; the stored one by default.
+            message: of the commit.
+
+        Returns:
+            the address of the model.
+
+        Raises:
+            InputError: when the name is none of the hub's, the account may not write there, or the
+                run's figures are of another model.
+            MachineError: when the hub cannot be reached.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            copied = [] if run is None else copy_results(Path(run), Path(folder), self.fingerprint)
+            self.save(folder)
+            files = [*RUN_FILES, README, *copied]
+            return upload(name, Path(folder), files, private=private, token=token, message=message)
 
     def _parts(self) -> Parts:
         return Parts(self.config, self.task, self.model, self.encoders, self.means)

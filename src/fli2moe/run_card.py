@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fli2moe.model import parameter_count
 from fli2moe.model_card import ModelCard, write_card
 from fli2moe.run_folder import METRICS, TRAINING, Parts, parts_digest
 
+REPORT = "report.html"
 SETTINGS_SHOWN = {"preset", "seed", "model", "losses", "training"}  # no path stands in these
 EXAMPLES = {"text": "a text", "image": "picture.png", "vector": "features.npy"}
 
@@ -41,9 +43,29 @@ def write_run_card(parts: Parts, folder: Path) -> bool:
         task=parts.task.kind,
         settings=config.model_dump(mode="json", include=SETTINGS_SHOWN),
         figures=known_figures(folder, parts_digest(parts)),
+        report=REPORT if (folder / REPORT).is_file() else "",
         notice=NOTICES.get(config.data.source, ""),
     )
     return write_card(folder, card.to_markdown())
+
+
+def copy_results(run: Path, folder: Path, fingerprint: str) -> list[str]:
+    """Copies a run's figures and report into `folder`; returns the names of what was there.
+
+    Raises:
+        InputError: when the figures are of another model, or there are none.
+    """
+    metrics = run / METRICS
+    model = _object(metrics).get("model")
+    found = model.get("fingerprint") if isinstance(model, dict) else None
+    if found != fingerprint:
+        what = "figures of another model" if metrics.is_file() else f"no {METRICS}"
+        remedy = "run `fli2moe evaluate` on it, or leave `run` out"
+        raise InputError(str(run), what, "figures of this model", remedy)
+    names = [name for name in (METRICS, TRAINING, REPORT) if (run / name).is_file()]
+    for name in names:
+        shutil.copyfile(run / name, folder / name)
+    return names
 
 
 def known_figures(folder: Path, fingerprint: str) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_ticks_are_round_and_enclose(low: float, high: float) -> None:
     assert found[0] <= low
     assert found[-1] >= high
     assert 2 <= len(found) <= 8
-    steps = {float(f"{b - a:.6g}") for a, b in zip(found, found[1:], strict=False)}
+    steps = {float(f"{b - a:.6g}") for a, b in pairwise(found)}
     assert len(steps) == 1
 
 
