@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from report_made import page_data, shapes
 
 from fli2moe import report
+from fli2moe.display.places import PLANTED, UNSEEN, bounds, pieces
+from fli2moe.display.wording import head_meaning, head_name, number, region, verdict
 from fli2moe.evaluation.planted import true_pairs
-from fli2moe.report.places import PLANTED, UNSEEN, bounds, pieces
-from fli2moe.report.wording import head_meaning, head_name, number, region, verdict
 from fli2moe.tokens import Player
 
 

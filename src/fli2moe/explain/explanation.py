@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from fli2moe.errors import InputError, closest, unknown_name
@@ -104,6 +105,16 @@ class Explanation:
         if kind not in self.pairs:
             raise unknown_name("Explanation.top_pairs", "kind", kind, self.pairs)
         return self.pairs[kind].top(k, head=head or self.heads[0])
+
+    def plot(self, **options: Any) -> Any:
+        """Returns a matplotlib figure; options and errors are `fli2moe.plot.plot_explanation`'s."""
+        # by name, as what draws stands above what is drawn
+        return import_module("fli2moe.plot").plot_explanation(self, **options)
+
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows: inputs shaded by importance, and the strongest pairs."""
+        shown: str = import_module("fli2moe.display.notebook").explanation_html(self)
+        return shown
 
     def player_scores(self, head: str) -> tuple[float, ...]:
         """Returns the attribution of each player: the sum over its tokens.

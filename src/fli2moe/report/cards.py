@@ -11,12 +11,12 @@ from typing import Any
 
 from fli2moe.data.causes import lies_on
 from fli2moe.data.sample import Cause, Sample
+from fli2moe.display import places
+from fli2moe.display.pictures import LONGEST_SIDE, Thumbnail, thumbnail
+from fli2moe.display.wording import head_meaning, head_name
 from fli2moe.errors import InputError
 from fli2moe.explain.explanation import Explanation
-from fli2moe.report import places
 from fli2moe.report.pairs import pair_tables, rounded
-from fli2moe.report.pictures import LONGEST_SIDE, Thumbnail, thumbnail
-from fli2moe.report.wording import head_meaning, head_name
 from fli2moe.tokens import Player
 
 MAX_BARS = 6

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from fli2moe.data.sample import Sample
+from fli2moe.display import places
+from fli2moe.display.notable import judged
+from fli2moe.display.wording import head_name, is_clear
 from fli2moe.explain.explanation import Explanation
-from fli2moe.report import places
 from fli2moe.report.charts import Chart, Series, line_chart, stacked_bars
-from fli2moe.report.pairs import verdicts
-from fli2moe.report.wording import head_name, is_clear
 from fli2moe.tokens import Player
 
 HALF = 1.96  # standard errors: half a 95% interval
@@ -98,10 +98,8 @@ def _clear(
 ) -> dict[tuple[str, str, str], float]:
     """{(one part, other part, target): value} of the clear pairs of one explanation's mixture."""
     scores = explanation.pairs[kind]
-    scores = scores.for_head(scores.heads[0]) if len(scores) else scores
-    scores = scores.select(~np.isnan(scores.value))
-    scores = scores.select(scores.order())
-    audited = scores.columns.get("audited", np.zeros(len(scores))) == 1
+    ranked = judged(kind, scores.for_head(scores.heads[0]) if len(scores) else scores)
+    scores = ranked.scores
     found: dict[tuple[str, str, str], float] = {}
 
     def label(player: Player) -> str:
@@ -109,7 +107,7 @@ def _clear(
         said = places.label_of(player, explanation, kind)
         return said.casefold() if kind == "text" else said
 
-    for r, key in enumerate(verdicts(kind, scores, audited)):
+    for r, key in enumerate(ranked.keys):
         if is_clear(key):
             one, other = (scores.players[i] for i in (scores.first[r], scores.second[r]))
             place = (label(one), label(other), explanation.target)

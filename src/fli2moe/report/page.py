@@ -15,14 +15,14 @@ from markupsafe import Markup
 
 from fli2moe import __version__
 from fli2moe.data.sample import Sample
+from fli2moe.display.pictures import LONGEST_SIDE
+from fli2moe.display.wording import SENTENCES
 from fli2moe.errors import InputError
 from fli2moe.explain.explanation import Explanation
 from fli2moe.files import complete_file
 from fli2moe.report.cards import card, task_of
 from fli2moe.report.overview import charts, frequent_pairs
-from fli2moe.report.pictures import LONGEST_SIDE
 from fli2moe.report.tables import tables
-from fli2moe.report.wording import SENTENCES
 
 SCRIPTS = ("dom.js", "input.js", "curves.js", "panels.js", "card.js", "page.js")
 MANY = 200  # samples beyond which pictures are smaller and data packed, so that the page opens

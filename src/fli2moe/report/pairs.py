@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fli2moe.data.causes import lies_on
 from fli2moe.data.sample import Cause
+from fli2moe.display.notable import judged
+from fli2moe.display.wording import is_clear
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.scores import PairScores
-from fli2moe.report import wording
-from fli2moe.report.wording import is_clear
 
 SHOWN = 20  # the slider's end
 SUBSTITUTES = 3  # how many of the most negative SIIs are carried along
@@ -40,10 +39,8 @@ def _table(kind: str, scores: PairScores, causes: Sequence[Cause]) -> dict[str, 
         contexts, key of the sentence, 1 if planted, 1 if audited]; planted: the rank of the best
         planted pair, or None.
     """
-    scores = scores.select(~np.isnan(scores.value))
-    scores = scores.select(scores.order())
-    audited = scores.columns.get("audited", np.zeros(len(scores))) == 1
-    keys = verdicts(kind, scores, audited)
+    found = judged(kind, scores)
+    scores, audited, keys = found.scores, found.audited, found.keys
     planted = [bool(causes) and _is_planted(scores, r, causes) for r in range(len(scores))]
     keep = _rows_to_keep(kind, scores, keys)
     if True in planted:
@@ -70,18 +67,6 @@ def _rows_to_keep(kind: str, scores: PairScores, verdicts: Sequence[str]) -> set
             keep.add(r)
             seen.update(players)
     return keep
-
-
-def verdicts(kind: str, scores: PairScores, audited: NDArray[np.bool_]) -> list[str]:
-    """Returns each row's key of a sentence.
-
-    An audited pair was measured in contexts that had no part in choosing it: what it was picked
-    from by luck are the audited pairs only.
-    """
-    none = np.zeros(len(scores))
-    against = scores.columns.get("negative", none) > scores.columns.get("positive", none)
-    counts = np.where(audited, audited.sum(), len(scores))
-    return wording.verdicts(kind, scores.value, scores.standard_error, counts, against)
 
 
 def _row(scores: PairScores, r: int) -> list[Any]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fli2moe.display.wording import number
 from fli2moe.errors import InputError
-from fli2moe.report.wording import number
 
 
 @dataclass(frozen=True)

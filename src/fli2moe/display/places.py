@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -9,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fli2moe.data.sample import Cause, Sample
+from fli2moe.display.wording import region
 from fli2moe.explain.explanation import Explanation
-from fli2moe.report.wording import region
 from fli2moe.tokens import Player
 
 Span = tuple[float, ...]
@@ -37,6 +38,39 @@ class Layout:
         """Returns (player index, part index, part) of one modality."""
         rows = zip(self.owners, range(len(self.parts)), self.parts, strict=True)
         return [row for row in rows if row[2].modality == modality]
+
+
+def sample_of(explanation: Explanation) -> Sample:
+    """Returns what an explanation itself knows of its sample."""
+    return Sample(explanation.sample_id, dict(explanation.inputs), explanation.labels)
+
+
+def display_weights(
+    explanation: Explanation, modality: str, layout: Layout, head: str | None = None
+) -> dict[int, float]:
+    """Returns {part index: importance, from 0 for the weakest of a modality to 1}.
+
+    For display only; 0 everywhere where all are alike. A part without a score is not in it.
+
+    Args:
+        explanation: of one sample.
+        modality: whose parts.
+        layout: of the explanation.
+        head: whose attribution; the mixture's by default.
+    """
+    own = layout.of(modality)
+    scores = explanation.scores_of([part for _, _, part in own], head or explanation.heads[0])
+    found = {k: s for (_, k, _), s in zip(own, scores, strict=True) if math.isfinite(s)}
+    low, high = min(found.values(), default=0.0), max(found.values(), default=0.0)
+    return {k: (s - low) / (high - low) if high > low else 0.0 for k, s in found.items()}
+
+
+def name_in_words(player: Player, explanation: Explanation, sample: Sample) -> str:
+    """Returns a player's label, with its modality where several are pictures."""
+    kind = kind_of(player.modality, explanation, sample)
+    label = label_of(player, explanation, kind)
+    several = kind == "image" and len(explanation.sizes) > 1
+    return f"{player.modality}: {label}" if several else label
 
 
 def kind_of(modality: str, explanation: Explanation, sample: Sample) -> str:
