@@ -103,6 +103,35 @@ def demo(
 
 
 @app.command()
+def init(
+    table: Annotated[Path, typer.Argument(help="CSV, JSONL or Parquet file of yours")],
+    out: Annotated[
+        Path | None, typer.Option(help="configuration to write; beside the table by default")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="column of the labels; guessed")] = None,
+    overwrite: Annotated[bool, typer.Option(help="replace a file that is there")] = False,
+) -> None:
+    """Look at a table of yours and write a commented configuration that `train` accepts."""
+    from fli2moe.config import Config
+    from fli2moe.data.guess import guess_table
+    from fli2moe.errors import InputError
+    from fli2moe.files import write_text
+
+    guess = guess_table(table, label=label)
+    path = out or table.with_suffix(".yaml")
+    if path.exists() and not overwrite:
+        raise InputError(str(path), "there already", "", "say --overwrite, or another --out")
+    write_text(path, guess.to_yaml(path.parent))
+    Config.from_yaml(path)
+    for column, kind in guess.modalities.items():
+        typer.echo(one_line(f"{kind}: column {column}"))
+    typer.echo(one_line(f"label: column {guess.label}, {len(guess.classes)} classes"))
+    for column, why in guess.left_out.items():
+        typer.echo(one_line(f"not used: column {column} ({why})"))
+    typer.echo(one_line(f"wrote {path}; next: fli2moe train {path} --out runs/{table.stem}"))
+
+
+@app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="YAML configuration")],
     out: Annotated[Path, typer.Option(help="run folder to write")],

@@ -10,7 +10,7 @@ from fli2moe.data.sample import SPLITS
 from fli2moe.errors import closest
 
 VAL_SHARE = TEST_SHARE = 0.15
-_OTHER_NAMES = {
+OTHER_NAMES = {
     "dev": "val",
     "valid": "val",
     "validation": "val",
@@ -24,7 +24,7 @@ def parse_split(cell: str, column: str, faults: RowFaults) -> str | None:
     """Returns the split that a cell names, or None after reporting that it names none."""
     if cell in SPLITS:
         return cell
-    match = _OTHER_NAMES.get(cell.strip().casefold()) or closest(cell, SPLITS)
+    match = OTHER_NAMES.get(cell.strip().casefold()) or closest(cell, SPLITS)
     found = f"unknown split {shown(cell)}" if cell.strip() else "no split"
     remedy = f"did you mean {match!r}?" if match else "name a split in each row, or drop the column"
     faults(column, found, "one of " + ", ".join(SPLITS), remedy)
