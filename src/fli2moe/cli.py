@@ -141,6 +141,9 @@ def train(
     ] = None,
     preset: Preset = None,
     overwrite: Annotated[bool, typer.Option(help="replace a trained model in --out")] = False,
+    log: Annotated[
+        list[str] | None, typer.Option(help="csv or tensorboard, into OUT/log; repeatable")
+    ] = None,
 ) -> None:
     """Encode once and train the model that a configuration names."""
     from fli2moe.config import Config
@@ -156,6 +159,7 @@ def train(
             settings,
             out,
             overwrite=overwrite,
+            log=log or (),
             progress=terminal.step,
             progress_epoch=terminal.epoch,
         )

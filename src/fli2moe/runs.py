@@ -35,15 +35,26 @@ def train_run(
     out: Path,
     *,
     overwrite: bool = False,
+    log: Sequence[str] = (),
     progress: Progress | None = None,
     progress_epoch: EpochProgress | None = None,
 ) -> Predictor:
     """Trains what `config` names into the run folder `out`.
 
+    Args:
+        config: everything the run needs.
+        out: the run folder.
+        overwrite: replace a trained model there.
+        log: `csv` and `tensorboard`: each epoch's figures, written to `out/log` as they come.
+        progress: called while encoding.
+        progress_epoch: called with the model's name and the figures after each epoch.
+
     Raises:
-        InputError: when `out` holds a trained model and `overwrite` is off, or the data are bad.
+        InputError: for an unknown kind of log, when `out` holds a trained model and `overwrite` is
+            off, or the data are bad.
         MachineError: when `out` cannot be written.
     """
+    from fli2moe.loggers import loggers_of
     from fli2moe.training import fit
 
     if not overwrite:
@@ -52,13 +63,20 @@ def train_run(
     for note in dataset.notes:
         logger.warning("data: %s", note)
     check_writable(out)
+    loggers = loggers_of(log, out)
 
     def epoch(row: Mapping[str, float]) -> None:
         if progress_epoch:
             progress_epoch(config.model.name, row)
 
     predictor = fit(
-        config, dataset, out, overwrite=overwrite, progress=progress, progress_epoch=epoch
+        config,
+        dataset,
+        out,
+        overwrite=overwrite,
+        progress=progress,
+        progress_epoch=epoch,
+        loggers=loggers,
     )
     _forget_results(out)
     return predictor

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from fli2moe.accumulation import Lesson, Outcome, accumulate
@@ -238,6 +239,11 @@ class Keeper(Callback):
         if self.history.add(row, trainee.model.state_dict()) and self.checkpoint is not None:
             write_tensors(self.checkpoint, self.history.best)
         trainer.should_stop = self.history.out_of_patience
+        for logger in trainer.loggers:
+            logger.log_metrics(
+                {k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"])
+            )
+            logger.save()
         if self.progress:
             self.progress(row)
 
@@ -248,6 +254,7 @@ def run_training(
     val: Batches,
     checkpoint: Path | None,
     progress: ProgressEpoch | None,
+    loggers: Sequence[Logger] = (),
 ) -> History:
     """Trains to the last epoch or until there is no progress, and returns what was seen.
 
@@ -257,6 +264,7 @@ def run_training(
         val: batches of the validation split.
         checkpoint: file that the best weights so far are written to.
         progress: called after each epoch.
+        loggers: of Lightning; each gets the row of the history after each epoch.
     """
     config, options = trainee.config, trainee.config.training
     history = History(options)
@@ -266,7 +274,7 @@ def run_training(
         devices=1,
         precision=options.precision,
         callbacks=[Keeper(history, checkpoint, progress)],
-        logger=False,
+        logger=list(loggers) or False,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -25,6 +27,9 @@ from fli2moe.run_folder import load_encoders, refuse_overwriting
 from fli2moe.task import Task
 from fli2moe.trainee import ProgressEpoch, Trainee, run_training
 
+if TYPE_CHECKING:
+    from lightning.pytorch.loggers import Logger
+
 
 def fit(
     config: Config,
@@ -35,6 +40,7 @@ def fit(
     overwrite: bool = False,
     progress: Progress | None = None,
     progress_epoch: ProgressEpoch | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> Predictor:
     """Trains the model that `config` names and returns it with its encoders.
 
@@ -47,6 +53,7 @@ def fit(
         overwrite: replace a trained model in `out`.
         progress: called while encoding.
         progress_epoch: called after each epoch.
+        loggers: of Lightning (see `fli2moe.loggers`); each gets every epoch's figures.
 
     Raises:
         InputError: when a split is empty, `out` holds a trained model, an input cannot be read, an
@@ -64,9 +71,9 @@ def fit(
         refuse_overwriting(folder)
     if folder is None and cache is None:
         with tempfile.TemporaryDirectory() as passing:
-            return _fit(config, dataset, None, Path(passing), progress, progress_epoch)
+            return _fit(config, dataset, None, Path(passing), progress, progress_epoch, loggers)
     cache_folder = default_cache(folder) if cache is None else Path(cache)
-    return _fit(config, dataset, folder, cache_folder, progress, progress_epoch)
+    return _fit(config, dataset, folder, cache_folder, progress, progress_epoch, loggers)
 
 
 def _task_of(config: Config, dataset: Dataset) -> Task:
@@ -85,6 +92,7 @@ def _fit(
     cache: Path,
     progress: Progress | None,
     progress_epoch: ProgressEpoch | None,
+    loggers: Sequence[Logger],
 ) -> Predictor:
     encoders = load_encoders(config)
     check_kinds(dataset, encoders)
@@ -108,7 +116,7 @@ def _fit(
         trainee = Trainee(model, task, config, means, train.target, steps)
         checkpoint = None if folder is None else folder / "checkpoints" / "best.safetensors"
         later = Batches(val, 4 * size, None)
-        history = run_training(trainee, batches, later, checkpoint, progress_epoch)
+        history = run_training(trainee, batches, later, checkpoint, progress_epoch, loggers)
     model.load_state_dict(history.best)
     model.eval().to(find_device(config.device))
     predictor = Predictor(config, task, model, encoders, means)
