@@ -139,7 +139,7 @@ def test_encoders_never_train(
     network = Network()
     before = {k: v.clone() for k, v in network.state_dict().items()}
     image = load_encoder("builtin:patches")
-    monkeypatch.setattr(training, "load_encoders", lambda _: {"text": network, "image": image})
+    monkeypatch.setattr(training, "load_encoders", lambda *_: {"text": network, "image": image})
     predictor = fit(make_config(training={"epochs": 1}), dataset, cache=cache)
     assert same(before, network.state_dict())
     assert not network.layer.training

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from fli2moe.config import Config
 from fli2moe.data.permuted import permuted_labels
 from fli2moe.data.sample import Dataset
 from fli2moe.devices import find_device
+from fli2moe.encoders import Encoder
 from fli2moe.errors import InputError
 from fli2moe.features import Progress, default_cache
 from fli2moe.files import write_json
@@ -38,6 +39,7 @@ def fit(
     *,
     cache: str | Path | None = None,
     overwrite: bool = False,
+    encoders: Mapping[str, Encoder] | None = None,
     progress: Progress | None = None,
     progress_epoch: ProgressEpoch | None = None,
     loggers: Sequence[Logger] = (),
@@ -51,6 +53,8 @@ def fit(
         cache: folder of the feature cache; `features` beside `out` by default, and a temporary
             one when `out` is None too.
         overwrite: replace a trained model in `out`.
+        encoders: {modality: encoder} of one's own, in place of those that the config names;
+            `Predictor.load` then wants them too.
         progress: called while encoding.
         progress_epoch: called after each epoch.
         loggers: of Lightning (see `fli2moe.loggers`); each gets every epoch's figures.
@@ -69,11 +73,13 @@ def fit(
     folder = None if out is None else Path(out)
     if folder is not None and not overwrite:
         refuse_overwriting(folder)
+    found = load_encoders(config, encoders)
+    reports = (progress, progress_epoch, loggers)
     if folder is None and cache is None:
         with tempfile.TemporaryDirectory() as passing:
-            return _fit(config, dataset, None, Path(passing), progress, progress_epoch, loggers)
+            return _fit(config, dataset, found, None, Path(passing), *reports)
     cache_folder = default_cache(folder) if cache is None else Path(cache)
-    return _fit(config, dataset, folder, cache_folder, progress, progress_epoch, loggers)
+    return _fit(config, dataset, found, folder, cache_folder, *reports)
 
 
 def _task_of(config: Config, dataset: Dataset) -> Task:
@@ -88,13 +94,13 @@ def _task_of(config: Config, dataset: Dataset) -> Task:
 def _fit(
     config: Config,
     dataset: Dataset,
+    encoders: Mapping[str, Encoder],
     folder: Path | None,
     cache: Path,
     progress: Progress | None,
     progress_epoch: ProgressEpoch | None,
     loggers: Sequence[Logger],
 ) -> Predictor:
-    encoders = load_encoders(config)
     check_kinds(dataset, encoders)
     task = _task_of(config, dataset)
     started = time.perf_counter()

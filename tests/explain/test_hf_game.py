@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,8 +16,6 @@ from fli2moe.errors import InputError
 from fli2moe.explain import TokenGame, hf_towers, shapley_interactions
 
 from .hf_tiny import TEXT, clip, clip_inputs, siglip, vilt, vilt_inputs
-
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
 def random_coalitions(n_players: int, n: int = 24) -> np.ndarray:
@@ -373,9 +369,3 @@ def _linear() -> torch.nn.Module:
     model = torch.nn.Linear(2, 2)
     model.device = torch.device("cpu")
     return model
-
-
-@pytest.mark.parametrize("name", ["clip_pairs", "vilt_pairs"])
-def test_the_examples_run(name, capsys):
-    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
-    assert capsys.readouterr().out.count(" × patch (") == 5
