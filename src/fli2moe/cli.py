@@ -232,6 +232,23 @@ def report(
 
 
 @app.command()
+def serve(
+    run: RunFolder,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="on the loopback address")] = 7860,
+    budget: Annotated[
+        int | None, typer.Option(min=1, help="model evaluations of an explanation")
+    ] = None,
+) -> None:
+    """Open a page on this machine: type a text, drop a picture, get an explanation."""
+    from fli2moe.app import serve as run_server
+    from fli2moe.predictor import Predictor
+
+    predictor = Predictor.load(run)
+    typer.echo(f"open http://127.0.0.1:{port} (Ctrl-C ends it)")
+    run_server(predictor, port=port, budget=budget)
+
+
+@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="evaluated run folders, as in runs/*")],
     reference: Annotated[

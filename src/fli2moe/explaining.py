@@ -17,6 +17,7 @@ from fli2moe.explain.pieces import (
     probe_sample,
     token_tables,
 )
+from fli2moe.features import Progress
 from fli2moe.tokens import TokenBatch
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def explain_sample(
     budget: int | None,
     seed: int,
     tokens: TokenBatch | None,
+    progress: Progress | None,
 ) -> Explanation:
     """Does what `Predictor.explain` says; the arguments are its own."""
     options = predictor.config.explain
@@ -55,8 +57,18 @@ def explain_sample(
         reduction=options.reduction,
         seed=seed,
     )
+    made = 0
+
+    def count(evaluations: int) -> None:
+        nonlocal made
+        made = min(made + evaluations, budget)
+        if progress:
+            progress("model evaluations", made, budget)
+
     probed = probe_sample(
-        lambda players: predictor.game(inputs, name, tokens=tokens, players=players),
+        lambda players: predictor.game(
+            inputs, name, tokens=tokens, players=players, progress=count
+        ),
         tokens,
         predictor.players(inputs, tokens),
         budget,

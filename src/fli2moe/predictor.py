@@ -155,6 +155,7 @@ class Predictor:
         score: str | None = None,
         baseline: str | None = None,
         players: Sequence[Player] | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> TokenGame:
         """Returns the game of one sample: coalitions of words and patches in, scores out.
 
@@ -165,6 +166,7 @@ class Predictor:
             score: `auto`, `logit`, `centred` (design 3.6) or `probability`; the config's default.
             baseline: `mean`, `zero` or `drop`; the config's by default.
             players: what may be hidden; the words and patches by default.
+            progress: called with the number of evaluations just made.
 
         Raises:
             InputError: for an unknown target, score or baseline, or fewer than two players.
@@ -178,7 +180,9 @@ class Predictor:
                 return self.task.target_probability(logits, classes)
             return torch.stack([self.task.score(logits, c, kind) for c in classes]).mean(0)
 
-        return self.game_of(head_scores, inputs, tokens, players, baseline=baseline)
+        return self.game_of(
+            head_scores, inputs, tokens, players, baseline=baseline, progress=progress
+        )
 
     def game_of(
         self,
@@ -189,6 +193,7 @@ class Predictor:
         *,
         score_names: Sequence[str] | None = None,
         baseline: str | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> TokenGame:
         """Returns the game of one sample under scores of one's own, several of a head if need be.
 
@@ -199,6 +204,7 @@ class Predictor:
             players: as in `game`.
             score_names: one for each score; the model's heads by default.
             baseline: as in `game`.
+            progress: as in `game`.
 
         Raises:
             InputError: for an unknown baseline, or fewer than two players.
@@ -216,6 +222,7 @@ class Predictor:
             absence,
             score_names=score_names,
             batch_size=self.config.explain.batch_size,
+            progress=progress,
         )
 
     def explain(
@@ -228,6 +235,7 @@ class Predictor:
         budget: int | None = None,
         seed: int = 0,
         tokens: TokenBatch | None = None,
+        progress: Progress | None = None,
     ) -> Explanation:
         """Explains one target of one sample: attribution, synergy and redundancy pairs.
 
@@ -240,6 +248,8 @@ class Predictor:
                 serve all cross-modal pairs, players are grouped into blocks, and a note says so.
             seed: of everything random.
             tokens: the encoded sample, where it is at hand.
+            progress: called with (`model evaluations`, done, budget); fewer may be needed. What it
+                raises ends the work.
 
         Raises:
             InputError: for an unknown target, unreadable inputs, or too small a budget.
@@ -253,6 +263,7 @@ class Predictor:
             budget=budget,
             seed=seed,
             tokens=tokens,
+            progress=progress,
         )
 
     def explain_batch(

@@ -1,0 +1,5 @@
+"""The app in a browser."""
+
+from browser import browser
+
+__all__ = ["browser"]
