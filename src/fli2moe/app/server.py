@@ -130,9 +130,9 @@ def explain_inputs(
     say({"labels": list(prediction.labels), "probabilities": ranked})
     progress("model evaluations", 0, budget or predictor.config.explain.budget)
     explanation = predictor.explain(
-        inputs, target, sample_id="this sample", budget=budget, progress=progress
+        inputs, target, sample_id="new", budget=budget, progress=progress
     )
-    sample = Sample("this sample", {m: str(x) for m, x in inputs.items() if x is not None}, ())
+    sample = Sample("new", {m: str(x) for m, x in inputs.items() if x is not None}, ())
     return report.render([explanation], [sample], title="What the model saw, and what it combined")
 
 
