@@ -62,8 +62,10 @@ def part(small: Predictor, split: TestSplit):
 
 
 def test_every_ranking_and_count_has_its_entry(part):
-    primary = [(e["kind"], e["head"], e["m"]) for e in part.summary["primary"]]
-    assert primary == [(kind, head, m) for kind, head in RANKINGS for m in TESTED]
+    keys = ("kind", "head", "pairs", "m")
+    primary = [tuple(e[key] for key in keys) for e in part.summary["primary"]]
+    tested = [*(("top", m) for m in TESTED), ("disjoint", 2), ("disjoint", 5)]
+    assert primary == [(*ranking, *each) for ranking in RANKINGS for each in tested]
     drops = [(e["kind"], e["head"], e["m"]) for e in part.summary["drops"]]
     assert drops == [(kind, head, m) for kind, head in RANKINGS for m in COUNTS]
     assert (part.summary["n"], part.summary["left_out"]) == (3, 0)
@@ -75,7 +77,7 @@ def test_every_ranking_and_count_has_its_entry(part):
 
 def test_rows_hold_what_the_summary_is_the_mean_of(part):
     for entry in part.summary["primary"]:
-        if entry["m"] == 10:
+        if entry["m"] == 10 and entry["pairs"] == "top":
             name = f"pairs.{entry['kind']}.{entry['head']}.top10_minus_swapped"
             values = [row[name] for row in part.rows.values() if name in row]
             assert len(values) == entry["n"]
@@ -84,7 +86,7 @@ def test_rows_hold_what_the_summary_is_the_mean_of(part):
 
 
 def give_pairs(monkeypatch: pytest.MonkeyPatch, pairs: Sequence[Sequence[int]]) -> None:
-    given = {key: Ranked(np.array(pairs), len(pairs)) for key in RANKINGS}
+    given = {key: Ranked(np.array(pairs), np.array(pairs), len(pairs)) for key in RANKINGS}
     monkeypatch.setattr("fli2moe.evaluation.pair_masking.rank_pairs", lambda *_: given)
 
 
@@ -217,14 +219,15 @@ def masked(index: int, gained: float, left: Sequence[int], block: float) -> Mask
         NAMES,
         dict.fromkeys(kinds, 1),
         dict.fromkeys(kinds, masking),
-        dict.fromkeys(kinds, contrast),
+        {"top": dict.fromkeys(kinds, contrast), "disjoint": dict.fromkeys(kinds, {})},
     )
 
 
 def test_primary_figures_by_hand():
     found = [masked(0, 1.0, [0], -1.0), masked(1, 3.0, [0], -1.0), masked(2, -0.5, [0], -1.0)]
     kinds = [ON_MIXTURE, ("redundancy", "mixture")]
-    entries = {(e["kind"], e["m"]): e for e in primary_figures(found, kinds, 0)}
+    tested = [e for e in primary_figures(found, kinds, 0) if e["pairs"] == "top"]
+    entries = {(e["kind"], e["m"]): e for e in tested}
     own = entries["synergy", 2]
     assert own["mean"] == pytest.approx(3.5 / 3)
     assert own["ranked"]["mean"] == 5.0

@@ -10,7 +10,13 @@ import pytest
 from fli2moe.errors import InputError
 from fli2moe.explain import TokenGame
 from fli2moe.explain.edge_swap import edge_swapped
-from fli2moe.explain.pair_masking import COUNTS, PRIMARY, compare_pairs, mask_pairs
+from fli2moe.explain.pair_masking import (
+    COUNTS,
+    PRIMARY,
+    compare_pairs,
+    disjoint_pairs,
+    mask_pairs,
+)
 from fli2moe.explain.probes.laws import draw_contexts
 from fli2moe.explain.probes.monte_carlo import corners_in
 from fli2moe.explain.probes.terms import gap_terms
@@ -220,3 +226,19 @@ def test_rankings_share_contexts_and_the_cost_is_that_of_their_union():
     assert f.rows <= distinct
     same = compare_pairs(halves(f, 12), [TOP, TOP[::-1]], 4, rng(), (4,))
     assert [x[4].interaction.tolist() for x in found] == [x[4].interaction.tolist() for x in same]
+
+
+def test_disjoint_pairs_are_the_first_of_which_no_two_share_a_player():
+    ranked = np.array([[0, 5], [0, 6], [1, 5], [1, 7], [2, 6], [3, 8], [4, 9]])
+    assert disjoint_pairs(ranked, 3).tolist() == [[0, 5], [1, 7], [2, 6]]
+    assert disjoint_pairs(ranked).tolist() == [[0, 5], [1, 7], [2, 6], [3, 8], [4, 9]]
+    assert disjoint_pairs(ranked[:3]).tolist() == [[0, 5]]
+    assert disjoint_pairs(np.empty((0, 2), dtype=np.int64)).shape == (0, 2)
+
+
+def test_a_star_has_no_other_partners_but_disjoint_pairs_have():
+    star = np.array([[0, 4], [0, 5], [0, 6], [1, 5]])
+    players = tuple(Player("text" if i < 4 else "image", (i,)) for i in range(8))
+    assert edge_swapped(star[:3], players, rng()) is None
+    swapped = edge_swapped(disjoint_pairs(star), players, rng())
+    assert sorted(map(tuple, swapped.tolist())) == [(0, 5), (1, 4)]

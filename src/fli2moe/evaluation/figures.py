@@ -64,8 +64,10 @@ def _figures(metrics: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield f"planted {kind}, precision@1", found["precision_at_1"]
         yield f"planted {kind}, average precision", found["average_precision"]
     for entry in metrics.get("pair_masking", {}).get("primary", ()):
-        if entry["m"] == 10:
-            yield f"{entry['kind']} pairs above swapped, {entry['head']}", entry["mean"]
+        which = entry.get("pairs", "top")
+        if (which, entry["m"]) in (("top", 10), ("disjoint", 5)):
+            name = "disjoint " * (which == "disjoint") + f"{entry['kind']} pairs"
+            yield f"{name} above swapped, {entry['head']}", entry["mean"]
 
     for entry in metrics.get("pair_masking", {}).get("drops", ()):
         if entry["m"] == 10:

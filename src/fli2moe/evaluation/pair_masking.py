@@ -13,8 +13,10 @@ from torch import Tensor
 
 from fli2moe.evaluation.importance import player_sums
 from fli2moe.evaluation.pair_summary import (
+    APART,
     CLASS,
     PROBABILITY,
+    TOP,
     MaskedSample,
     Ranking,
     block_figures,
@@ -25,7 +27,14 @@ from fli2moe.evaluation.part import Part
 from fli2moe.evaluation.split import TestSplit
 from fli2moe.explain.attribution import FALLBACK, attribute, usable_methods
 from fli2moe.explain.game import TokenGame
-from fli2moe.explain.pair_masking import COUNTS, PRIMARY, SWAPS, compare_pairs, mask_pairs
+from fli2moe.explain.pair_masking import (
+    COUNTS,
+    PRIMARY,
+    SWAPS,
+    compare_pairs,
+    disjoint_pairs,
+    mask_pairs,
+)
 from fli2moe.explain.pieces import has_pairs
 from fli2moe.explain.probes import pair_interactions
 from fli2moe.explain.scores import PairScores
@@ -49,7 +58,9 @@ def pair_masking(
 
     The summary holds `n` and `left_out`, `swaps` (sets of edge-swapped pairs, averaged) and three
     lists with an entry for each ranking and m: `primary`, `drops` and `blocks`. What could not be
-    measured is None there, and `n` 0: fewer than m pairs, or none with other partners.
+    measured is None there, and `n` 0: fewer than m pairs, or none with other partners. As the top
+    pairs are often a star around one player, whose partners cannot be exchanged, `primary` also has
+    entries of the best pairs of which no two share a player (`pairs` is then `disjoint`; ours).
     """
     options = predictor.config.evaluation
     chosen = test.choose(range(len(test.samples)), options.pair_samples, seed)
@@ -107,9 +118,11 @@ def _sample(predictor: Predictor, test: TestSplit, i: int, seed: int) -> MaskedS
         for (kind, head), of_head in ranked.items()
     }
     rankings = [of_head.pairs for of_head in ranked.values()]
+    rankings += [of_head.disjoint for of_head in ranked.values()]
     generator = np.random.default_rng([seed, 3])  # not that of the ranking
     compared = compare_pairs(game, rankings, options.pair_contexts, generator)
-    contrast = dict(zip(ranked, compared, strict=True))
+    of_kind = {TOP: compared[: len(ranked)], APART: compared[len(ranked) :]}
+    contrast = {kind: dict(zip(ranked, found, strict=True)) for kind, found in of_kind.items()}
     positive = {ranking: of_head.positive for ranking, of_head in ranked.items()}
     return MaskedSample(i, target, game.head_names, positive, masking, contrast)
 
@@ -159,10 +172,12 @@ class Ranked:
 
     Attributes:
         pairs: (R, 2) best first, at most as many as are ever hidden.
-        positive: how many of them have a value above 0: these come first.
+        disjoint: (D, 2) the best of which no two share a player, a few of them.
+        positive: how many of `pairs` have a value above 0: these come first.
     """
 
     pairs: NDArray[np.int64]
+    disjoint: NDArray[np.int64]
     positive: int
 
 
@@ -187,7 +202,9 @@ def rank_pairs(
             order = of_head.order()
             zero = of_head.value[order] == 0
             order[zero] = generator.permutation(order[zero])
-            best = of_head.select(order[: max(COUNTS)])
+            best = of_head.select(order)
             pairs = np.stack([best.first, best.second], axis=1).reshape(-1, 2)
-            ranked[kind, head] = Ranked(pairs, int((best.value > 0).sum()))
+            first = slice(max(COUNTS))
+            positive = int((best.value[first] > 0).sum())
+            ranked[kind, head] = Ranked(pairs[first], disjoint_pairs(pairs), positive)
     return ranked

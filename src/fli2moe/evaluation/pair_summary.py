@@ -20,10 +20,12 @@ from fli2moe.evaluation.statistics import (
     share_above,
     wilcoxon,
 )
-from fli2moe.explain.pair_masking import CONTROLS, TESTED, Contrast, Hidden, Masking
+from fli2moe.explain.pair_masking import CONTROLS, DISJOINT, TESTED, Contrast, Hidden, Masking
 from fli2moe.model import MIXTURE
 from fli2moe.task import Task
 
+TOP, APART = "top", "disjoint"
+"""The first m pairs, and the first m of which no two share a player."""
 Ranking = tuple[str, str]
 """(kind of pairs, head that ranked)."""
 PROBABILITY, CLASS = "probability of the mixture", "class of the mixture"
@@ -41,7 +43,7 @@ class MaskedSample:
         names: of the readings: the model's heads, `PROBABILITY` and `CLASS`.
         positive: {ranking: how many of its pairs have a value above 0}; these come first.
         masking: {ranking: what hiding does}.
-        contrast: {ranking: {m: ranked minus edge-swapped}}.
+        contrast: {`TOP` or `APART`: {ranking: {m: ranked minus edge-swapped}}}.
     """
 
     index: int
@@ -49,7 +51,7 @@ class MaskedSample:
     names: tuple[str, ...]
     positive: Mapping[Ranking, int]
     masking: Mapping[Ranking, Masking]
-    contrast: Mapping[Ranking, Mapping[int, Contrast]]
+    contrast: Mapping[str, Mapping[Ranking, Mapping[int, Contrast]]]
 
     def drop(self, ranking: Ranking, m: int, control: str, reading: str) -> float:
         """Returns mean D(X) over the control's draws; NaN where the ranking is shorter than m."""
@@ -66,16 +68,16 @@ class MaskedSample:
         left = masking.hidden[m].values[control][:, h]
         return float((left.round() != masking.whole[h].round()).mean())
 
-    def gained(self, ranking: Ranking, m: int) -> float:
+    def gained(self, ranking: Ranking, m: int, pairs: str = TOP) -> float:
         """Returns the primary statistic of a ranking under the head that ranked; NaN without."""
-        found, h = self.contrast[ranking].get(m), self.names.index(ranking[1])
+        found, h = self.contrast[pairs][ranking].get(m), self.names.index(ranking[1])
         if found is None:
             return np.nan
         return float((found.interaction if ranking[0] == "synergy" else found.gap)[h])
 
-    def level(self, ranking: Ranking, m: int) -> float:
+    def level(self, ranking: Ranking, m: int, pairs: str = TOP) -> float:
         """Returns the mean term of the ranked pairs alone, where `gained` is defined."""
-        found, h = self.contrast[ranking].get(m), self.names.index(ranking[1])
+        found, h = self.contrast[pairs][ranking].get(m), self.names.index(ranking[1])
         if found is None:
             return np.nan
         synergy = ranking[0] == "synergy"
@@ -98,28 +100,29 @@ class MaskedSample:
 def primary_figures(
     found: Sequence[MaskedSample], rankings: Sequence[Ranking], seed: int
 ) -> list[dict[str, Any]]:
-    """Returns the comparison with edge-swapped pairs; Holm over the heads and m of a kind.
+    """Returns the comparison with edge-swapped pairs; Holm over the heads, m and pairs of a kind.
 
-    `positive`: how many of the m pairs were ranked for a value above 0, on average.
+    `pairs` is `TOP` or `APART`. `positive`: how many of the m top pairs were ranked for a value
+    above 0, on average; None for disjoint ones.
     """
     entries: list[dict[str, Any]] = []
     for ranking in rankings:
-        for m in TESTED:
-            values = [t.gained(ranking, m) for t in found]
+        for pairs, m in [
+            *((TOP, m) for m in TESTED),
+            *((APART, m) for m in TESTED if m <= DISJOINT),
+        ]:
+            values = [t.gained(ranking, m, pairs) for t in found]
+            measured = [t for t, v in zip(found, values, strict=True) if not np.isnan(v)]
+            positive = [min(m, t.positive[ranking]) for t in measured]
             entries.append(
                 {
                     "kind": ranking[0],
                     "head": ranking[1],
+                    "pairs": pairs,
                     "m": m,
                     **mean_and_error(values),
-                    "positive": mean_and_error(
-                        [
-                            min(m, t.positive[ranking])
-                            for t, value in zip(found, values, strict=True)
-                            if not np.isnan(value)
-                        ]
-                    )["mean"],
-                    "ranked": mean_and_error([t.level(ranking, m) for t in found]),
+                    "positive": mean_and_error(positive)["mean"] if pairs == TOP else None,
+                    "ranked": mean_and_error([t.level(ranking, m, pairs) for t in found]),
                     "interval": _interval(values, seed),
                     "p": wilcoxon(values),
                     "effect_size": effect_size(values),

@@ -39,11 +39,19 @@ def pair_masking_tables(summary: Mapping[str, Any]) -> dict[str, Table]:
 
 
 def _primary(summary: Mapping[str, Any], counted: str) -> Table:
-    columns = ["of a value above 0", "top pairs", "above swapped", "95% interval", "p (Holm)"]
+    columns = [
+        "which",
+        "of a value above 0",
+        "top pairs",
+        "above swapped",
+        "95% interval",
+        "p (Holm)",
+    ]
     columns += ["d_z", "rank-biserial", "share above 0", "samples"]
     rows = [
         [
             *_ranking(e),
+            e["pairs"],
             e["positive"],
             _small(e["ranked"]),
             _small(e),
@@ -60,8 +68,9 @@ def _primary(summary: Mapping[str, Any], counted: str) -> Table:
         "Mean interaction (synergy) or redundancy gap of the top m pairs in fresh contexts, and "
         f"that minus the mean of {summary['swaps']} sets of edge-swapped pairs; one-sided "
         "Wilcoxon over samples, Holm over the heads and m of a kind. Pairs without a value above 0 "
-        "are no better than random ones. n/a where there are too few pairs or no other partners. "
-        + counted
+        "are no better than random ones. Disjoint: the best pairs of which no two share a player; "
+        "the top ones are often a star around one player, which has no other partners. n/a where "
+        "there are too few pairs or no other partners. " + counted
     )
     return {"columns": [*RANKING, *columns], "rows": rows, "note": note}
 

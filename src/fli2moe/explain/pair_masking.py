@@ -30,6 +30,9 @@ SWAPS = 4
 """Edge-swapped sets that are averaged, each measured in its own share of the contexts."""
 PRIMARY = 10
 """m of the primary statistics; more pairs are measured in the first share of the contexts only."""
+DISJOINT = 5
+"""How many pairs of which no two share a player are compared beside the top ones (ours): the top
+pairs are often a star around one player, which has no other partners to offer."""
 CONTROLS = ("random_pairs", "same_players", "top_players")
 """(a) m random pairs; (b) random players, as many of each modality; (c) the top ones, likewise."""
 
@@ -156,6 +159,19 @@ def _block(whole: Values, joint: Values, parts: Values) -> Values:
         return np.full_like(whole, np.nan)
     block: Values = joint - (whole - parts[0]) - (whole - parts[1])
     return block
+
+
+def disjoint_pairs(ranked: NDArray[np.int64], k: int = DISJOINT) -> NDArray[np.int64]:
+    """Returns the first of ranked pairs (R, 2) of which no two share a player, at most k (ours)."""
+    taken: set[int] = set()
+    kept: list[int] = []
+    for row, (i, j) in enumerate(ranked.tolist()):
+        if len(kept) == k:
+            break
+        if i not in taken and j not in taken:
+            kept.append(row)
+            taken |= {i, j}
+    return ranked[kept]
 
 
 @dataclass(frozen=True, eq=False)

@@ -129,7 +129,11 @@ def plot_pair_masking(metrics: Mapping[str, Any]) -> Figure:
         for (kind, head), above, below in zip(rankings, *panels, strict=True):
             above.set_title(name_of(f"{kind} pairs, ranked on {head}", 34))
             _drops(above, [e for e in drops if (e["kind"], e["head"]) == (kind, head)])
-            own = [e for e in section["primary"] if (e["kind"], e["head"]) == (kind, head)]
+            own = [
+                e
+                for e in section["primary"]
+                if (e["kind"], e["head"]) == (kind, head) and e.get("pairs", "top") == "top"
+            ]
             _contrasts(below, own)
         panels[0][0].set_ylabel("fall of the score")
         panels[1][0].set_ylabel("interaction or gap,\ntop minus edge-swapped")
