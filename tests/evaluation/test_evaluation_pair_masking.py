@@ -219,7 +219,7 @@ def masked(index: int, gained: float, left: Sequence[int], block: float) -> Mask
         NAMES,
         dict.fromkeys(kinds, 1),
         dict.fromkeys(kinds, masking),
-        {"top": dict.fromkeys(kinds, contrast), "disjoint": dict.fromkeys(kinds, {})},
+        {"top": dict.fromkeys(kinds, contrast), "disjoint": {kind: {} for kind in kinds}},
     )
 
 
@@ -288,7 +288,8 @@ def test_tables_show_what_was_measured_and_what_was_not():
     summary = {"n": 3, "left_out": 1, "swaps": 4, "drops": [], "blocks": []}
     summary["primary"] = primary_figures(found, [ON_MIXTURE], 0)
     table = pair_masking_tables(summary)["Top pairs against the same players with other partners"]
-    by_m = {row[2]: dict(zip(table["columns"], row, strict=True)) for row in table["rows"]}
+    rows = [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+    by_m = {row["m"]: row for row in rows if row["which"] == "top"}
     assert by_m[2]["above swapped"] == "+0.001 ± 0.00029"  # .0005 / sqrt(3)
     assert by_m[2]["of a value above 0"] == 1.0
     assert by_m[2]["p (Holm)"] == pytest.approx(1 / 8)
