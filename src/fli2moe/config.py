@@ -48,7 +48,9 @@ AFTER_TRAINING = ("explain", "evaluation")
 class Config(Strict):
     """Everything a run needs."""
 
-    preset: Literal["paper", "small", "demo"] = Field("small", description="defaults to start from")
+    preset: Literal["paper", "small", "demo", "specialised"] = Field(
+        "small", description="defaults to start from"
+    )
     seed: int = Field(0, ge=0, lt=2**32, description="of everything random")
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="where encoders and model compute; auto: CUDA where available"
