@@ -77,8 +77,10 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes a safetensors file, complete or not at all.
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None
+) -> None:
+    """Writes a safetensors file, with texts in its header if any, complete or not at all.
 
     Raises:
         MachineError: when the folder cannot be written, or the disk is full.
@@ -88,7 +90,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
     with complete_file(path) as temporary:
         try:
-            save_file({k: x.detach().cpu().contiguous() for k, x in tensors.items()}, temporary)
+            kept = {k: x.detach().cpu().contiguous() for k, x in tensors.items()}
+            save_file(kept, temporary, None if about is None else dict(about))
         except SafetensorError as error:  # how safetensors reports a full disk
             raise OSError(str(error)) from None
 

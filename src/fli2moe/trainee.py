@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import lightning
@@ -18,13 +17,13 @@ from fli2moe.batches import Batch, Batches
 from fli2moe.config import Config, TrainingConfig
 from fli2moe.devices import find_device
 from fli2moe.errors import InputError
-from fli2moe.files import write_tensors
 from fli2moe.history import History, mean_terms
 from fli2moe.lightning_guard import interruptible
 from fli2moe.losses import Objective, Supervision, View, effective_rank
 from fli2moe.masking import mask_at_random
 from fli2moe.micro_batches import micro_batch_size
 from fli2moe.model import FusionModel, masks_of
+from fli2moe.resuming import TrainingState, flattened
 from fli2moe.schedule import rate_factor
 from fli2moe.task import Task
 from fli2moe.tokens import TokenBatch
@@ -66,11 +65,49 @@ class Trainee(lightning.LightningModule):
         self.validation: list[tuple[Tensor, Tensor]] = []
         self.terms: list[Mapping[str, Tensor]] = []  # of this epoch's steps
         self.latents: Tensor | None = None  # of the last step
+        self.resumed: TrainingState | None = None
+
+    def resume(self, state: TrainingState) -> None:
+        """Takes over what an interrupted training knew."""
+        self.resumed = state
+        self.model.load_state_dict(state.part("model"))
+        self.objective.load_state_dict(state.part("objective"))
+        self.gate_step = state.gate_step
+        self.running = state.tensors.get("running")
+
+    def on_train_start(self) -> None:
+        """Gives the optimiser what it knew."""
+        if self.resumed is not None:
+            optimizer = self.trainer.optimizers[0]
+            optimizer.load_state_dict(self.resumed.optimizer_state(optimizer.state_dict()))
+
+    def state(self, history: History) -> TrainingState:
+        """Returns all that is needed to go on after this epoch."""
+        tensors = {f"model.{k}": x for k, x in self.model.state_dict().items()}
+        tensors |= {f"objective.{k}": x for k, x in self.objective.state_dict().items()}
+        tensors |= {f"best.{k}": x for k, x in history.best.items()}
+        state = flattened(self.trainer.optimizers[0].state_dict())
+        tensors |= {f"optimizer.{k}": x for k, x in state.items()}
+        if self.running is not None:
+            tensors["running"] = self.running
+        # clones: safetensors refuses tensors that share memory
+        tensors = {k: x.detach().cpu().clone() for k, x in tensors.items()}
+        return TrainingState(self.step, history.rows, history.best_epoch, self.gate_step, tensors)
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps so far, those before an interruption included."""
+        return self.global_step + (0 if self.resumed is None else self.resumed.steps)
+
+    @property
+    def epoch(self) -> int:
+        """The current epoch, from 0, those before an interruption included."""
+        return self.current_epoch + (0 if self.resumed is None else len(self.resumed.rows))
 
     @property
     def step_seed(self) -> int:
         """What everything random in the current step follows from."""
-        return self.config.seed * 1_000_003 + self.global_step
+        return self.config.seed * 1_000_003 + self.step
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam or AdamW; the router has its own learning rate."""
@@ -99,7 +136,7 @@ class Trainee(lightning.LightningModule):
         """Reseeds from (seed, step) and sets the learning rate."""
         torch.manual_seed(self.step_seed)
         self.random.manual_seed(self.step_seed)
-        config, step = self.config, self.global_step
+        config, step = self.config, self.step
         factor = rate_factor(config.training, config.losses, step, self.total_steps, self.gate_step)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["base"] * factor
@@ -129,7 +166,7 @@ class Trainee(lightning.LightningModule):
             torch.manual_seed(self.step_seed)
             outcome = self._learn(batch, tokens, backward)
         if not bool(torch.isfinite(outcome.loss)):
-            raise InputError(f"training step {self.global_step}", "loss is not finite", "", CALMER)
+            raise InputError(f"training step {self.step}", "loss is not finite", "", CALMER)
         terms = {f"loss_{name}": x for name, x in outcome.terms.items()}
         task = {"train_loss": outcome.loss, "loss_task": outcome.each.mean()}
         self.terms.append({**task, **terms})
@@ -145,7 +182,7 @@ class Trainee(lightning.LightningModule):
         opened = self.gate_step is not None
         others = self.objective.views(self.model, view, self.random) if opened else ()
         supervision = Supervision(self.task, batch.target, self.task_losses)
-        lesson = Lesson(view, others, supervision, batch.rows, self.current_epoch)
+        lesson = Lesson(view, others, supervision, batch.rows, self.epoch)
         option, couples = self.config.training.micro_batch, self.objective.couples
         size = micro_batch_size(option, view.masks, couples=couples)
         return accumulate(self.model, self.objective, lesson, size, backward)
@@ -186,7 +223,7 @@ class Trainee(lightning.LightningModule):
         target = torch.cat([pair[1] for pair in self.validation])
         self.validation = []
         if not bool(torch.isfinite(logits).all()):
-            where = f"validation after step {self.global_step}"
+            where = f"validation after step {self.step}"
             raise InputError(where, "logits are not finite", "", CALMER)
         metrics = self.task.metrics(logits, target)
         score = metrics["macro_f1" if self.task.multilabel else "accuracy"]
@@ -201,7 +238,7 @@ class Trainee(lightning.LightningModule):
         self.running = per_label if self.running is None else 0.95 * self.running + 0.05 * per_label
         opens = self.gate_step is None and float(self.running.max()) < self.config.losses.gate_loss
         if opens:
-            self.gate_step = self.global_step + 1
+            self.gate_step = self.step + 1
             logger.info("gate open at step %d", self.gate_step)
         return opens
 
@@ -222,28 +259,30 @@ def chosen_weights(training: TrainingConfig, task: Task, target: Tensor) -> Tens
 
 
 class Keeper(Callback):
-    """Ends each epoch: its row of the history, the best weights to disk, stop without progress."""
+    """Ends each epoch: its row of the history, all that is needed to go on, stop if no progress."""
 
     def __init__(
-        self, history: History, checkpoint: Path | None, progress: ProgressEpoch | None
+        self,
+        history: History,
+        keep: Callable[[TrainingState], None],
+        progress: ProgressEpoch | None,
     ) -> None:
-        self.history, self.checkpoint, self.progress = history, checkpoint, progress
+        self.history, self.keep, self.progress = history, keep, progress
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Compares this epoch with the best so far."""
         trainee: Trainee = pl_module
-        row = {"epoch": float(trainer.current_epoch), **trainee.take_validation()}
+        row = {"epoch": float(trainee.epoch), **trainee.take_validation()}
         row |= trainee.take_terms()
         row["gate_open"] = float(trainee.gate_step is not None)
         row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        if self.history.add(row, trainee.model.state_dict()) and self.checkpoint is not None:
-            write_tensors(self.checkpoint, self.history.best)
+        self.history.add(row, trainee.model.state_dict())
+        self.keep(trainee.state(self.history))
         trainer.should_stop = self.history.out_of_patience
-        for logger in trainer.loggers:
-            logger.log_metrics(
-                {k: v for k, v in row.items() if k != "epoch"}, step=int(row["epoch"])
-            )
-            logger.save()
+        figures = {name: value for name, value in row.items() if name != "epoch"}
+        for log in trainer.loggers:
+            log.log_metrics(figures, step=trainee.epoch)
+            log.save()
         if self.progress:
             self.progress(row)
 
@@ -252,28 +291,34 @@ def run_training(
     trainee: Trainee,
     train: Batches,
     val: Batches,
-    checkpoint: Path | None,
+    keep: Callable[[TrainingState], None],
     progress: ProgressEpoch | None,
     loggers: Sequence[Logger] = (),
 ) -> History:
     """Trains to the last epoch or until there is no progress, and returns what was seen.
 
     Args:
-        trainee: what is trained, in place.
+        trainee: what is trained, in place; it goes on where it was `resume`d.
         train: batches of the training split.
         val: batches of the validation split.
-        checkpoint: file that the best weights so far are written to.
+        keep: called with the whole state after each epoch.
         progress: called after each epoch.
         loggers: of Lightning; each gets the row of the history after each epoch.
     """
     config, options = trainee.config, trainee.config.training
     history = History(options)
+    if trainee.resumed is not None:
+        rows = list(trainee.resumed.rows)
+        history = History(options, rows, trainee.resumed.part("best"), trainee.resumed.best_epoch)
+        train.epoch = len(rows)
+        if history.out_of_patience or len(rows) >= options.epochs:
+            return history
     trainer = lightning.Trainer(
-        max_epochs=options.epochs,
+        max_epochs=options.epochs - len(history.rows),
         accelerator=find_device(config.device).type,
         devices=1,
         precision=options.precision,
-        callbacks=[Keeper(history, checkpoint, progress)],
+        callbacks=[Keeper(history, keep, progress)],
         logger=list(loggers) or False,
         enable_checkpointing=False,
         enable_progress_bar=False,

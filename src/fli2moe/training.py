@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import tempfile
 import time
@@ -19,17 +20,20 @@ from fli2moe.devices import find_device
 from fli2moe.encoders import Encoder
 from fli2moe.errors import InputError
 from fli2moe.features import Progress, default_cache
-from fli2moe.files import write_json
+from fli2moe.files import write_json, write_tensors
 from fli2moe.lightning_guard import quiet_lightning
 from fli2moe.losses import check_losses
 from fli2moe.model import build_model, parameter_count
 from fli2moe.predictor import Predictor
+from fli2moe.resuming import STATE, TrainingState, identity_of, read_state, write_state
 from fli2moe.run_folder import load_encoders, refuse_overwriting
 from fli2moe.task import Task
 from fli2moe.trainee import ProgressEpoch, Trainee, run_training
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
+
+logger = logging.getLogger(__name__)
 
 
 def fit(
@@ -49,7 +53,8 @@ def fit(
     Args:
         config: everything the run needs.
         dataset: with train and val splits.
-        out: run folder to write; nothing is written when None.
+        out: run folder to write; nothing is written when None. A training that was interrupted
+            there goes on after its last epoch.
         cache: folder of the feature cache; `features` beside `out` by default, and a temporary
             one when `out` is None too.
         overwrite: replace a trained model in `out`.
@@ -61,8 +66,8 @@ def fit(
 
     Raises:
         InputError: when a split is empty, `out` holds a trained model, an input cannot be read, an
-            encoder does not read a modality's kind, losses do not fit the data, or the loss
-            diverges.
+            encoder does not read a modality's kind, losses do not fit the data, the loss diverges,
+            or `out` holds an unfinished training of something else.
     """
     for name in ("train", "val"):
         if not dataset.split(name):
@@ -71,8 +76,11 @@ def fit(
     if config.training.permute_labels:
         dataset = permuted_labels(dataset, config.seed)
     folder = None if out is None else Path(out)
-    if folder is not None and not overwrite:
-        refuse_overwriting(folder)
+    if folder is not None:
+        if not overwrite:
+            refuse_overwriting(folder)
+        else:
+            (folder / "checkpoints" / STATE).unlink(missing_ok=True)
     found = load_encoders(config, encoders)
     reports = (progress, progress_epoch, loggers)
     if folder is None and cache is None:
@@ -120,9 +128,21 @@ def _fit(
         batches = Batches(train, size, config.seed)
         steps = config.training.epochs * len(batches)
         trainee = Trainee(model, task, config, means, train.target, steps)
-        checkpoint = None if folder is None else folder / "checkpoints" / "best.safetensors"
         later = Batches(val, 4 * size, None)
-        history = run_training(trainee, batches, later, checkpoint, progress_epoch, loggers)
+        identity = identity_of(config, train, val)
+        path = None if folder is None else folder / "checkpoints" / STATE
+        if path is not None and (state := read_state(path, identity)):
+            trainee.resume(state)
+            logger.warning("going on after epoch %d of an interrupted training", len(state.rows))
+
+        def keep(state: TrainingState) -> None:
+            if path is None:
+                return
+            if state.best_epoch == len(state.rows) - 1:
+                write_tensors(path.with_name("best.safetensors"), state.part("best"))
+            write_state(path, state, identity)
+
+        history = run_training(trainee, batches, later, keep, progress_epoch, loggers)
     model.load_state_dict(history.best)
     model.eval().to(find_device(config.device))
     predictor = Predictor(config, task, model, encoders, means)
@@ -139,4 +159,5 @@ def _fit(
         }
         write_json(folder / "training.json", summary)  # first: the card shows its figures
         predictor.save(folder)
+        (folder / "checkpoints" / STATE).unlink(missing_ok=True)
     return predictor

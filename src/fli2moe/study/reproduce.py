@@ -146,7 +146,6 @@ class _Job:
             lambda: train_run(
                 config,
                 run,
-                overwrite=True,  # what an interrupted run left is no trained model
                 progress=self.progress,
                 progress_epoch=self.progress_epoch,
             ),
