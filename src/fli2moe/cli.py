@@ -132,6 +132,30 @@ def init(
 
 
 @app.command()
+def encode(
+    config: Annotated[Path, typer.Argument(help="YAML configuration")],
+    out: Annotated[Path, typer.Option(help="run folder; the cache is `features` beside it")],
+    workers: Annotated[str, typer.Option(help="1, a number of processes, or ray")] = "1",
+    address: Annotated[str | None, typer.Option(help="of a Ray cluster; auto")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, over the config")
+    ] = None,
+    preset: Preset = None,
+) -> None:
+    """Encode a data set ahead of `train`, by several processes or machines."""
+    from fli2moe.config import Config
+    from fli2moe.runs import encode_data
+    from fli2moe.terminal import Terminal
+
+    settings = Config.from_yaml(config, overrides=overrides(override or []), preset=preset)
+    with Terminal() as terminal:
+        shards = encode_data(
+            settings, out, workers=workers, address=address, progress=terminal.step
+        )
+        terminal.say(f"{shards} new shards; next: fli2moe train {config} --out {out}")
+
+
+@app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="YAML configuration")],
     out: Annotated[Path, typer.Option(help="run folder to write")],
@@ -199,6 +223,11 @@ def explain(
         int | None, typer.Option(min=1, help="model evaluations per sample and target")
     ] = None,
     seed: Seed = None,
+    workers: Annotated[str, typer.Option(help="1, a number of processes, or ray")] = "1",
+    address: Annotated[str | None, typer.Option(help="of a Ray cluster; auto")] = None,
+    on_bad: Annotated[
+        str, typer.Option(help="stop at a sample that cannot be explained, or skip it")
+    ] = "stop",
     override: Settings = None,
 ) -> None:
     """Explain samples: attribution, synergy and redundancy pairs, for every predicted label."""
@@ -215,6 +244,9 @@ def explain(
             budget=budget,
             options=options,
             seed=seed,
+            workers=workers,
+            address=address,
+            on_bad=on_bad,
             progress=terminal.step,
         )
         terminal.say(f"{count} explanations: {run / 'explanations'}")

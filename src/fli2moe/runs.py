@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fli2moe import report
+from fli2moe.batches import check_kinds
 from fli2moe.config import Config
 from fli2moe.data.load import load_dataset
 from fli2moe.data.sample import Sample
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.evaluation import evaluate, metric_tables
 from fli2moe.explain.explanation import Explanation
-from fli2moe.explain.store import read_explanations, write_explanations
-from fli2moe.features import Features, Progress, default_cache, encode_samples
+from fli2moe.explain.store import read_explanations
+from fli2moe.features import Progress, default_cache, encode_samples
 from fli2moe.files import check_writable, read_json
+from fli2moe.parallel import ExplainJob, encode_job, run_parts
+from fli2moe.parallel.explaining import ON_BAD
 from fli2moe.plot import can_plot, metric_figures, save_figure
 from fli2moe.predictor import Predictor
-from fli2moe.run_folder import refuse_overwriting, run_config
+from fli2moe.run_folder import load_encoders, refuse_overwriting, run_config
 
 logger = logging.getLogger(__name__)
 
@@ -138,18 +142,39 @@ def explain_run(
     budget: int | None = None,
     options: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    workers: str = "1",
+    address: str | None = None,
+    on_bad: str = "stop",
     progress: Progress | None = None,
 ) -> int:
     """Explains samples of a split (every predicted label) into `run/explanations`.
 
-    `options` and `seed` are as in `evaluate_run`.
+    It may be killed at any moment: the same call does only what is missing, and ends with the same
+    files. `options` and `seed` are as in `evaluate_run`.
+
+    Args:
+        run: the run folder.
+        split: train, val or test.
+        limit: at most so many samples.
+        ids: only these.
+        budget: model evaluations of each; the config's by default.
+        options: as above.
+        seed: as above.
+        workers: `1`, a number of processes, or `ray`; the results are the same.
+        address: of a Ray cluster.
+        on_bad: `stop` at a sample that cannot be read or explained, or `skip` it: it then stands in
+            `explanations/rejects.jsonl`.
+        progress: called with (`explain`, samples done, samples).
 
     Returns:
         the number of explanations.
 
     Raises:
         InputError: for an unknown split, id or option, no sample at all, or too small a budget.
+        MachineError: when workers die again and again.
     """
+    if on_bad not in ON_BAD:
+        raise unknown_name("--on-bad", "choice", on_bad, ON_BAD)
     predictor = _load(run, options)
     seed = predictor.config.seed if seed is None else seed
     samples = load_dataset(predictor.config.data).split(split)
@@ -160,9 +185,89 @@ def explain_run(
                 raise InputError(f"--id {name}", f"no such sample in split {split}", "an id of it")
         samples = tuple(by_id[name] for name in ids)
     samples = samples[:limit]
-    features = encode_samples(samples, predictor.encoders, default_cache(run), progress)
-    explanations = _explain(predictor, samples, features, budget, seed, progress)
-    return write_explanations(explanations, run / "explanations")
+    cache = default_cache(run)
+    _encode(samples, predictor, cache, on_bad, progress)
+    job = ExplainJob(run.resolve(), samples, cache, seed, budget, dict(options or {}), on_bad)
+    store = job.store(predictor)
+    store.open()
+    if not store.finished():
+        left = [part for part in range(job.parts) if not store.has(part)]
+        finished = len(samples) - sum(len(job.part(n)) for n in left)
+        if finished:
+            logger.warning("%d of %d samples were explained before", finished, len(samples))
+
+        def done(part: int) -> None:
+            nonlocal finished
+            finished += len(job.part(part))
+            if progress:
+                progress("explain", finished, len(samples))
+
+        run_parts(job, left, workers, done, address=address)
+    return store.finish(job.parts)
+
+
+def _encode(
+    samples: Sequence[Sample],
+    predictor: Predictor,
+    cache: Path,
+    on_bad: str,
+    progress: Progress | None,
+) -> None:
+    """Fills the cache: by many at once, or one by one where one of them cannot be encoded.
+
+    It is done here, whoever explains, as features may depend on their batch in the last bit.
+    """
+    try:
+        encode_samples(samples, predictor.encoders, cache, progress)
+    except InputError:
+        if on_bad == "stop":
+            raise
+        for sample in samples:
+            with suppress(InputError):  # told when it is explained
+                encode_samples([sample], predictor.encoders, cache)
+
+
+def encode_data(
+    config: Config,
+    out: Path,
+    *,
+    workers: str = "1",
+    address: str | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Encodes a data set into the cache that `train` with the same `out` reads.
+
+    It may be killed at any moment; the same call does what is missing. `train` does it, too, in one
+    process: this is for encoders that are large and machines that are several.
+
+    Args:
+        config: the data and the encoders.
+        out: the run folder; the cache is the folder `features` beside it.
+        workers: as in `explain_run`.
+        address: as in `explain_run`.
+        progress: called with (`encode`, shards done, shards).
+
+    Returns:
+        how many shards of up to 256 rows were made.
+
+    Raises:
+        InputError: when a sample cannot be encoded.
+        MachineError: when workers die again and again.
+    """
+    dataset = load_dataset(config.data)
+    encoders = load_encoders(config)
+    check_kinds(dataset, encoders)
+    job = encode_job(config, dataset, encoders, default_cache(out))
+    finished = 0
+
+    def done(part: int) -> None:
+        nonlocal finished
+        finished += 1
+        if progress:
+            progress("encode", finished, len(job.shards))
+
+    run_parts(job, range(len(job.shards)), workers, done, address=address)
+    return finished
 
 
 def report_run(run: Path, out: Path | None = None) -> Path:
@@ -190,7 +295,7 @@ def report_run(run: Path, out: Path | None = None) -> Path:
         shown,
         out or run / "report.html",
         about=about,
-        metrics=_tables(run / "metrics.json", measured) if measured else None,
+        metrics=_tables(run / "metrics.json", measured) if measured is not None else None,
         measured=measured,
         notice=dataset.notice,
     )
@@ -234,31 +339,6 @@ def _forget_results(out: Path) -> None:
     """Removes what an earlier model of this folder left: its figures are not the new model's."""
     for name in ("metrics.json", "report.html", "explanations/manifest.json"):
         (out / name).unlink(missing_ok=True)
-
-
-def _explain(
-    predictor: Predictor,
-    samples: Sequence[Sample],
-    features: Features,
-    budget: int | None,
-    seed: int,
-    progress: Progress | None,
-) -> Iterator[Explanation]:
-    for done, sample in enumerate(samples):
-        tokens = features.batch([done])
-        targets = predictor.task.targets(predictor.run(tokens).logits)[0]
-        for target in targets:
-            yield predictor.explain(
-                sample.inputs,
-                predictor.task.classes[target],
-                sample_id=sample.id,
-                labels=sample.labels,
-                budget=budget,
-                seed=seed,
-                tokens=tokens,
-            )
-        if progress:
-            progress("explain", done + 1, len(samples))
 
 
 def _names(run: Path, against: Sequence[Path], model: str) -> dict[str, Path]:

@@ -1,18 +1,137 @@
-"""Explanations on disk: Parquet parts with a manifest, each part complete or not there at all."""
+"""Explanations on disk: Parquet parts with a manifest, each part complete or not there at all.
+
+A part holds the explanations of a few samples and says, in its header, of which job it is: a job
+that was killed finds its parts again and does only the others. The manifest comes last.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from fli2moe.errors import InputError
 from fli2moe.explain.explanation import Explanation
-from fli2moe.files import complete_file, file_digest, read_json, write_json
+from fli2moe.files import complete_file, file_digest, read_json, write_json, write_text
 
 PART_ROWS = 64
 MANIFEST = "manifest.json"
+REJECTS = "rejects.jsonl"
 FORMAT = "fli2moe/explanations/1"
 AGAIN = "run `fli2moe explain` again"
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A sample that was left out.
+
+    Attributes:
+        id: of the sample.
+        reason: one line.
+    """
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ExplanationStore:
+    """The folder of one job.
+
+    Attributes:
+        folder: where the parts are.
+        job: digest of all that the explanations follow from; parts of another job do not count.
+    """
+
+    folder: Path
+    job: str
+
+    def open(self) -> None:
+        """Takes away the manifest of another job, and what writers that were killed left."""
+        manifest = self.folder / MANIFEST
+        if manifest.is_file() and not self.finished():
+            manifest.unlink()
+        for left in self.folder.glob(".*.partial"):
+            left.unlink(missing_ok=True)
+
+    def finished(self) -> bool:
+        """Whether the whole job is there."""
+        manifest = self.folder / MANIFEST
+        if not manifest.is_file():
+            return False
+        data = read_json(manifest, AGAIN)
+        return isinstance(data, dict) and data.get("job") == self.job
+
+    def has(self, number: int) -> bool:
+        """Whether a part of this job is there, whole."""
+        return self._about(number) is not None
+
+    def write(self, number: int, rows: Sequence[Explanation], rejects: Sequence[Reject]) -> None:
+        """Writes one part.
+
+        Raises:
+            MachineError: when the folder cannot be written.
+        """
+        _write_part(rows, self._path(number), self.job, rejects)
+
+    def finish(self, parts: int) -> int:
+        """Writes the manifest over all parts, and `rejects.jsonl` where samples were left out.
+
+        Returns:
+            the number of explanations.
+
+        Raises:
+            InputError: when a part is missing.
+        """
+        import pyarrow.parquet
+
+        entries, rejects = [], []
+        for number in range(parts):
+            about, path = self._about(number), self._path(number)
+            if about is None:
+                raise InputError(str(path), "missing", "", AGAIN)
+            rejects += about
+            rows = pyarrow.parquet.read_metadata(path).num_rows
+            entries.append({"file": path.name, "rows": rows, "sha256": file_digest(path)})
+        known = {entry["file"] for entry in entries}
+        for stale in self.folder.glob("part-*.parquet"):
+            if stale.name not in known:
+                stale.unlink()
+        lines = [json.dumps(asdict(r), ensure_ascii=False) + "\n" for r in rejects]
+        if lines:
+            write_text(self.folder / REJECTS, "".join(lines))
+        else:
+            (self.folder / REJECTS).unlink(missing_ok=True)
+        about_job = {"job": self.job, "parts": entries, "rejects": len(rejects)}
+        write_json(self.folder / MANIFEST, {"format": FORMAT, **about_job})
+        return sum(int(str(entry["rows"])) for entry in entries)
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"part-{number:05d}.parquet"
+
+    def _about(self, number: int) -> list[Reject] | None:
+        """The rejects of a part of this job, None where there is no such part."""
+        import pyarrow
+        import pyarrow.parquet
+
+        path = self._path(number)
+        if not path.is_file():
+            return None
+        try:
+            about = pyarrow.parquet.read_metadata(path).metadata or {}
+            if about.get(b"job", b"").decode() != self.job:
+                return None
+            return [Reject(r["id"], r["reason"]) for r in json.loads(about[b"rejects"])]
+        except (OSError, pyarrow.ArrowException, KeyError, TypeError, ValueError):
+            return None  # damaged: it is made again
+
+
+def job_digest(**of: Any) -> str:
+    """Returns the digest of JSON values that a job follows from."""
+    return hashlib.sha256(json.dumps(of, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def write_explanations(explanations: Iterable[Explanation], folder: Path) -> int:
@@ -24,21 +143,19 @@ def write_explanations(explanations: Iterable[Explanation], folder: Path) -> int
     Raises:
         MachineError: when the folder cannot be written.
     """
-    parts: list[dict[str, object]] = []
+    store = ExplanationStore(folder, "")
+    (folder / MANIFEST).unlink(missing_ok=True)
     rows: list[Explanation] = []
+    parts = 0
     for explanation in explanations:
         rows.append(explanation)
         if len(rows) == PART_ROWS:
-            parts.append(_write_part(rows, folder, len(parts)))
-            rows = []
+            store.write(parts, rows, ())
+            rows, parts = [], parts + 1
     if rows:
-        parts.append(_write_part(rows, folder, len(parts)))
-    write_json(folder / MANIFEST, {"format": FORMAT, "parts": parts})
-    known = {part["file"] for part in parts}
-    for stale in folder.glob("part-*.parquet"):
-        if stale.name not in known:
-            stale.unlink()
-    return sum(int(str(part["rows"])) for part in parts)
+        store.write(parts, rows, ())
+        parts += 1
+    return store.finish(parts)
 
 
 def read_explanations(folder: Path) -> Iterator[Explanation]:
@@ -54,7 +171,7 @@ def read_explanations(folder: Path) -> Iterator[Explanation]:
         raise InputError(str(folder), "no explanations", "", "run `fli2moe explain` first")
     data = read_json(manifest, AGAIN)
     try:
-        parts = [(folder / part["file"], part["sha256"]) for part in data["parts"]]
+        parts = [(folder / Path(part["file"]).name, part["sha256"]) for part in data["parts"]]
     except (KeyError, TypeError):
         raise InputError(str(manifest), "damaged", FORMAT, AGAIN) from None
     for path, digest in parts:
@@ -64,20 +181,26 @@ def read_explanations(folder: Path) -> Iterator[Explanation]:
             yield Explanation.from_json(text)
 
 
-def _write_part(rows: list[Explanation], folder: Path, number: int) -> dict[str, object]:
+def _write_part(
+    rows: Sequence[Explanation], path: Path, job: str, rejects: Sequence[Reject]
+) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    path = folder / f"part-{number:05d}.parquet"
+    names = pyarrow.list_(pyarrow.string())  # said, as a part may have no row
     table = pyarrow.table(
         {
-            "id": [e.sample_id for e in rows],
-            "target": [e.target for e in rows],
-            "probability": [e.probabilities[e.class_index] for e in rows],
-            "labels": [list(e.labels) for e in rows],
-            "explanation": [e.to_json() for e in rows],
+            "id": pyarrow.array([e.sample_id for e in rows], pyarrow.string()),
+            "target": pyarrow.array([e.target for e in rows], pyarrow.string()),
+            "probability": pyarrow.array(
+                [e.probabilities[e.class_index] for e in rows], pyarrow.float64()
+            ),
+            "labels": pyarrow.array([list(e.labels) for e in rows], names),
+            "explanation": pyarrow.array([e.to_json() for e in rows], pyarrow.string()),
         }
     )
+    about = {"job": job, "rejects": json.dumps([asdict(r) for r in rejects])}
     with complete_file(path) as temporary:
-        pyarrow.parquet.write_table(table, temporary, compression="zstd")
-    return {"file": path.name, "rows": len(rows), "sha256": file_digest(path)}
+        pyarrow.parquet.write_table(
+            table.replace_schema_metadata(about), temporary, compression="zstd"
+        )
