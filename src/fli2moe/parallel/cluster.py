@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Sequence
 from typing import Any
 
 from fli2moe.errors import FLI2MoEError, MachineError
+
+KNOCK_SECONDS = 5
 
 
 def run_on_ray(job: Any, parts: Sequence[int], done: Any, address: str | None) -> None:
@@ -62,14 +65,27 @@ def run_on_ray(job: Any, parts: Sequence[int], done: Any, address: str | None) -
 
 
 def _connect(ray: Any, address: str | None) -> None:
+    _check_reachable(address)
     options = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
         ray.init(address=address or "local", _temp_dir=None, **options)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        where = address or "this machine"
-        found = str(error).split("\n")[0][:200]
-        remedy = "check --address, or leave it out to use this machine alone"
-        raise MachineError(f"ray at {where}", f"cannot be reached: {found}", "", remedy) from None
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError, SystemExit) as error:
+        raise _unreachable(address or "this machine", str(error).split("\n")[0][:200]) from None
+
+
+def _check_reachable(address: str | None) -> None:
+    """Knocks at host:port: Ray itself would try for minutes, and then end the process."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        try:
+            socket.create_connection((host, int(port)), timeout=KNOCK_SECONDS).close()
+        except OSError as error:
+            raise _unreachable(str(address), error.strerror or str(error)) from None
+
+
+def _unreachable(where: str, why: str) -> MachineError:
+    remedy = "check --address, or leave it out to use this machine alone"
+    return MachineError(f"ray at {where}", f"cannot be reached: {why}", "", remedy)
 
 
 class _Actor:
