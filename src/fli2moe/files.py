@@ -51,6 +51,36 @@ def complete_file(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a folder that exists, so that no second process works on it at the same time.
+
+    The system gives the lock back when the process ends, however it ends. Nothing is locked where
+    the system has no such locks.
+
+    Raises:
+        MachineError: when another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not a Unix
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            remedy = "wait for it, or choose another folder"
+            found = "another fli2moe process works on it"
+            raise MachineError(str(folder), found, "", remedy) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
 def check_writable(folder: Path) -> None:
     """Makes the folder and tries to write in it, so that a long job fails before it starts.
 

@@ -19,7 +19,7 @@ from fli2moe.evaluation import evaluate, metric_tables
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.store import read_explanations
 from fli2moe.features import Progress, default_cache, encode_samples
-from fli2moe.files import check_writable, read_json
+from fli2moe.files import check_writable, locked, read_json
 from fli2moe.parallel import ExplainJob, encode_job, run_parts
 from fli2moe.parallel.explaining import ON_BAD
 from fli2moe.plot import can_plot, metric_figures, save_figure
@@ -73,16 +73,17 @@ def train_run(
         if progress_epoch:
             progress_epoch(config.model.name, row)
 
-    predictor = fit(
-        config,
-        dataset,
-        out,
-        overwrite=overwrite,
-        progress=progress,
-        progress_epoch=epoch,
-        loggers=loggers,
-    )
-    _forget_results(out)
+    with locked(out):
+        predictor = fit(
+            config,
+            dataset,
+            out,
+            overwrite=overwrite,
+            progress=progress,
+            progress_epoch=epoch,
+            loggers=loggers,
+        )
+        _forget_results(out)
     return predictor
 
 
@@ -117,16 +118,17 @@ def evaluate_run(
     for name, other in others.items():
         if other.config.data != predictor.config.data:
             raise InputError(f"--against {name}", "trained on other data", "the same data section")
-    metrics = evaluate(
-        predictor,
-        load_dataset(predictor.config.data),
-        cache=default_cache(run),
-        out=run,
-        against=others,
-        seed=predictor.config.seed if seed is None else seed,
-        progress=progress,
-    )
-    predictor.write_card(run)  # it shows the figures
+    with locked(run):
+        metrics = evaluate(
+            predictor,
+            load_dataset(predictor.config.data),
+            cache=default_cache(run),
+            out=run,
+            against=others,
+            seed=predictor.config.seed if seed is None else seed,
+            progress=progress,
+        )
+        predictor.write_card(run)  # it shows the figures
     if can_plot():
         for name, figure in metric_figures(metrics).items():
             save_figure(figure, run / "plots" / f"{name}.png")
@@ -202,7 +204,9 @@ def explain_run(
             if progress:
                 progress("explain", finished, len(samples))
 
-        run_parts(job, left, workers, done, address=address)
+        with locked(run):
+            run_parts(job, left, workers, done, address=address)
+            return store.finish(job.parts)
     return store.finish(job.parts)
 
 

@@ -25,6 +25,7 @@ from fli2moe.evaluation.split import TestSplit, run_split
 from fli2moe.evaluation.stability import stability
 from fli2moe.evaluation.tables import metric_tables
 from fli2moe.evaluation.task import expert_figures, task_metrics
+from fli2moe.evaluation.unfinished import Unfinished
 from fli2moe.features import Progress
 from fli2moe.files import write_json, write_text
 from fli2moe.predictor import Predictor
@@ -52,6 +53,8 @@ def evaluate(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measures a trained model on the test split.
+
+    It may be killed: parts that were finished are kept in `out` until all are there.
 
     Args:
         predictor: the model.
@@ -96,10 +99,18 @@ def evaluate(
         with _timed(seconds, "linear_probe"):
             probe = linear_probe(predictor, dataset, Path(cache), test, progress)
         metrics["linear_probe"] = probe
+    settings = {"seed": seed, **options.model_dump(mode="json")}
+    settings["explain"] = predictor.config.explain.model_dump(mode="json")
+    of = {"model": predictor.fingerprint, "settings": {**settings, "parts": ()}}
+    samples = [(s.id, s.labels, sorted(s.inputs.items())) for s in test.samples]
+    unfinished = Unfinished(None if out is None else Path(out), {**of, "samples": samples})
     parts: dict[str, Part] = {}
     for section in (name for name in PARTS if name in options.parts):
         with _timed(seconds, section):
-            part = PARTS[section](predictor, test, seed, progress)
+            part = unfinished.find(section)
+            if part is None:
+                part = PARTS[section](predictor, test, seed, progress)
+                unfinished.keep(section, part)
         if part.summary:
             parts[section], metrics[section] = part, dict(part.summary)
     if others and "sanity" in options.parts:
@@ -108,11 +119,11 @@ def evaluate(
                 theirs: compare_explanations(predictor, other, test, seed, progress)
                 for theirs, other in others.items()
             }
-    metrics["settings"] = {"seed": seed, **options.model_dump(mode="json")}
-    metrics["settings"]["explain"] = predictor.config.explain.model_dump(mode="json")
+    metrics["settings"] = settings
     metrics["seconds"] = seconds
     if out is not None:
         _write(Path(out), predictor, test, metrics, parts)
+        unfinished.remove()
     return metrics
 
 

@@ -1,0 +1,56 @@
+"""Parts of an evaluation that was killed: kept until all are there, then removed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fli2moe import __version__
+from fli2moe.errors import InputError
+from fli2moe.evaluation.part import Part
+from fli2moe.files import read_json, write_json
+
+FOLDER = ".evaluation"
+
+
+class Unfinished:
+    """The parts of one evaluation on disk; those of another one do not count.
+
+    Args:
+        out: the run folder; nothing is kept where None.
+        of: JSON values that the evaluation follows from.
+    """
+
+    def __init__(self, out: Path | None, of: Mapping[str, Any]) -> None:
+        self.folder = None if out is None else out / FOLDER
+        text = json.dumps({"version": __version__, **of}, sort_keys=True, default=str)
+        self.key = hashlib.sha256(text.encode()).hexdigest()
+
+    def find(self, name: str) -> Part | None:
+        """Returns a part that was finished before, as it was; None where there is none."""
+        if self.folder is None:
+            return None
+        try:
+            data = read_json(self.folder / f"{name}.json")
+            if data["key"] != self.key:
+                return None
+            rows = {int(i): dict(row) for i, row in data["rows"].items()}
+            return Part(dict(data["summary"]), rows)
+        except (InputError, KeyError, TypeError, ValueError, AttributeError):
+            return None  # not there, or damaged: it is measured again
+
+    def keep(self, name: str, part: Part) -> None:
+        """Writes a finished part."""
+        if self.folder is not None:
+            rows = {str(i): dict(row) for i, row in part.rows.items()}
+            data = {"key": self.key, "summary": dict(part.summary), "rows": rows}
+            write_json(self.folder / f"{name}.json", data)
+
+    def remove(self) -> None:
+        """Removes them all: the whole stands elsewhere."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
