@@ -166,6 +166,9 @@ def train(
     ] = None,
     preset: Preset = None,
     overwrite: Annotated[bool, typer.Option(help="replace a trained model in --out")] = False,
+    on_bad: Annotated[
+        str | None, typer.Option(help="stop at a bad sample, or skip it; data.on_bad")
+    ] = None,
     log: Annotated[
         list[str] | None, typer.Option(help="csv or tensorboard, into OUT/log; repeatable")
     ] = None,
@@ -178,6 +181,8 @@ def train(
     values = overrides(override or [])
     if seed is not None:
         values["seed"] = seed
+    if on_bad is not None:
+        values["data.on_bad"] = on_bad
     settings = Config.from_yaml(config, overrides=values, preset=preset)
     with Terminal() as terminal:
         train_run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from fli2moe import report
 from fli2moe.batches import check_kinds
 from fli2moe.config import Config
 from fli2moe.data.load import load_dataset
-from fli2moe.data.sample import Sample
+from fli2moe.data.sample import Dataset, Sample
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.evaluation import evaluate, metric_tables
 from fli2moe.explain.explanation import Explanation
@@ -24,6 +23,7 @@ from fli2moe.parallel import ExplainJob, encode_job, run_parts
 from fli2moe.parallel.explaining import ON_BAD
 from fli2moe.plot import can_plot, metric_figures, save_figure
 from fli2moe.predictor import Predictor
+from fli2moe.reading import REJECTS, read_data, unreadable, write_rejects
 from fli2moe.run_folder import load_encoders, refuse_overwriting, run_config
 
 logger = logging.getLogger(__name__)
@@ -63,11 +63,13 @@ def train_run(
 
     if not overwrite:
         refuse_overwriting(out)  # before the data are read
-    dataset = load_dataset(config.data)
-    for note in dataset.notes:
-        logger.warning("data: %s", note)
     check_writable(out)
     loggers = loggers_of(log, out)
+    encoders = load_encoders(config)
+    dataset = read_data(config, encoders, default_cache(out), progress)
+    for note in dataset.notes:
+        logger.warning("data: %s", note)
+    _tell(dataset, out)
 
     def epoch(row: Mapping[str, float]) -> None:
         if progress_epoch:
@@ -79,12 +81,23 @@ def train_run(
             dataset,
             out,
             overwrite=overwrite,
+            encoders=encoders,
             progress=progress,
             progress_epoch=epoch,
             loggers=loggers,
         )
         _forget_results(out)
     return predictor
+
+
+def _tell(dataset: Dataset, out: Path) -> None:
+    """Says how many samples were left out, and writes which."""
+    write_rejects(dataset.rejected, out)
+    if dataset.rejected:
+        total = len(dataset.rejected) + len(dataset.samples)
+        share = 100 * len(dataset.rejected) / total
+        text = "data: %d of %d samples left out (%.1f%%), see %s"
+        logger.warning(text, len(dataset.rejected), total, share, out / REJECTS)
 
 
 def evaluate_run(
@@ -121,7 +134,7 @@ def evaluate_run(
     with locked(run):
         metrics = evaluate(
             predictor,
-            load_dataset(predictor.config.data),
+            read_data(predictor.config, predictor.encoders, default_cache(run), progress),
             cache=default_cache(run),
             out=run,
             against=others,
@@ -221,14 +234,10 @@ def _encode(
 
     It is done here, whoever explains, as features may depend on their batch in the last bit.
     """
-    try:
+    if on_bad == "stop":
         encode_samples(samples, predictor.encoders, cache, progress)
-    except InputError:
-        if on_bad == "stop":
-            raise
-        for sample in samples:
-            with suppress(InputError):  # told when it is explained
-                encode_samples([sample], predictor.encoders, cache)
+    else:
+        unreadable(samples, predictor.encoders, cache, progress)  # told when it is explained
 
 
 def encode_data(

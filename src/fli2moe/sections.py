@@ -68,6 +68,12 @@ class DataConfig(Strict):
     label_separator: str = Field("|", description="between several labels of one row")
     image_root: str | None = Field(None, description="folder that picture paths are relative to")
     allow_outside: bool = Field(False, description="allow pictures outside the image root")
+    on_bad: Literal["stop", "skip"] = Field(
+        "stop", description="at a sample that cannot be read: stop, or leave it out and say so"
+    )
+    max_bad_share: float = Field(
+        0.05, ge=0, le=1, description="stop where a larger share of the samples is left out"
+    )
     labels: Literal["multiclass", "multilabel", "binary"] = Field(
         "multiclass",
         description="kind of labels; binary: the second of two classes is the positive",

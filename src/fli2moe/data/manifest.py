@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from fli2moe.data.columns import ManifestRules
-from fli2moe.data.problems import raise_first
-from fli2moe.data.sample import Dataset
+from fli2moe.data.problems import Problem, raise_first
+from fli2moe.data.sample import Dataset, Rejected
 from fli2moe.data.scan import ManifestScan
 
 
@@ -27,6 +27,7 @@ def read_manifest(
     seed: int = 0,
     image_root: str | Path | None = None,
     allow_outside: bool = False,
+    skip_bad: bool = False,
 ) -> Dataset:
     """Reads a manifest and checks each row; pictures must exist but are not opened.
 
@@ -46,9 +47,11 @@ def read_manifest(
         seed: seed of the split where there is no split column.
         image_root: folder that paths start from; None: the manifest's own.
         allow_outside: accept absolute paths and paths that lead out of `image_root`.
+        skip_bad: leave out rows with a problem; `Dataset.rejected` says which and why.
 
     Raises:
-        InputError: at the first problem, with file, row, column, id and remedy.
+        InputError: at the first problem, with file, row, column, id and remedy; with `skip_bad` at
+            the first that is not of a single row.
     """
     rules = ManifestRules(
         modalities=modalities,
@@ -64,9 +67,23 @@ def read_manifest(
         image_root=image_root,
         allow_outside=allow_outside,
     )
-    scan = ManifestScan(path, rules, raise_first)
+    problems: list[Problem] = []
+
+    def collect(problem: Problem) -> None:
+        if problem.row is None:
+            raise problem.error()
+        problems.append(problem)
+
+    scan = ManifestScan(path, rules, collect if skip_bad else raise_first)
     samples = list(scan.samples())
+    before = len(problems)
     summary = scan.finish()
+    late = {problem.id for problem in problems[before:]}  # known only when the whole was read
+    samples = [sample for sample in samples if sample.id not in late]
+    first = {problem.row: problem for problem in reversed(problems)}
+    rejected = tuple(
+        Rejected(problem.id or "", row, str(problem)) for row, problem in sorted(first.items())
+    )
     if summary.splits is not None:
         samples = [replace(sample, split=summary.splits[sample.id]) for sample in samples]
     return Dataset(
@@ -76,4 +93,5 @@ def read_manifest(
         multilabel=summary.multilabel,
         source=scan.source,
         notes=summary.notes,
+        rejected=rejected,
     )

@@ -48,6 +48,21 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Rejected:
+    """A sample that was left out (`data.on_bad: skip`).
+
+    Attributes:
+        id: as it stands in the data; may be empty.
+        row: of the manifest, where it is known.
+        reason: one line.
+    """
+
+    id: str
+    row: int | None
+    reason: str
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Samples with their classes; `train`, `val` and `test` are its splits.
 
@@ -58,6 +73,7 @@ class Dataset:
         multilabel: whether a sample may carry any number of labels.
         source: what it was read from, for messages and reports.
         notes: warnings found while reading (leakage between splits, ...).
+        rejected: samples that were left out.
         notice: what a reader of its reports is to be told of its content; empty for most.
     """
 
@@ -68,6 +84,7 @@ class Dataset:
     source: str = ""
     notes: tuple[str, ...] = field(default=())
     notice: str = ""
+    rejected: tuple[Rejected, ...] = ()
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """Returns the samples of one split, in order.

@@ -1,0 +1,90 @@
+"""The data of a configuration as far as they can be used: bad samples stop it, or are left out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from fli2moe.config import Config
+from fli2moe.data.load import check_share, load_dataset
+from fli2moe.data.sample import Dataset, Rejected, Sample
+from fli2moe.encoders import Encoder
+from fli2moe.errors import InputError, one_line
+from fli2moe.features import Progress, encode_samples
+from fli2moe.files import write_text
+
+REJECTS = "rejects.jsonl"
+
+
+def read_data(
+    config: Config,
+    encoders: Mapping[str, Encoder],
+    cache: Path,
+    progress: Progress | None = None,
+    splits: Sequence[str] = ("train", "val", "test"),
+) -> Dataset:
+    """Reads a data set; with `data.on_bad: skip` without the samples that cannot be encoded.
+
+    Args:
+        config: its `data` section.
+        encoders: {modality: encoder}.
+        cache: folder of the feature cache, which is filled on the way where samples may be skipped.
+        progress: called while encoding.
+        splits: which splits are looked at.
+
+    Raises:
+        InputError: when the data cannot be read, or more than `data.max_bad_share` of the samples
+            would be left out.
+    """
+    dataset = load_dataset(config.data)
+    if config.data.on_bad == "stop":
+        return dataset
+    bad = [
+        reject
+        for split in splits
+        for reject in unreadable(dataset.split(split), encoders, cache, progress)
+    ]
+    if not bad:
+        return dataset
+    names = {reject.id for reject in bad}
+    kept = tuple(s for s in dataset.samples if s.id not in names)
+    dataset = replace(dataset, samples=kept, rejected=(*dataset.rejected, *bad))
+    check_share(dataset, config.data.max_bad_share)
+    return dataset
+
+
+def unreadable(
+    samples: Sequence[Sample],
+    encoders: Mapping[str, Encoder],
+    cache: Path,
+    progress: Progress | None = None,
+) -> list[Rejected]:
+    """Fills the cache, and returns the samples that cannot be encoded.
+
+    Many are encoded at once; only where one of them fails, each by itself.
+    """
+    try:
+        encode_samples(samples, encoders, cache, progress)
+    except InputError:
+        pass
+    else:
+        return []
+    found = []
+    for sample in samples:
+        try:
+            encode_samples([sample], encoders, cache)
+        except InputError as error:
+            found.append(Rejected(sample.id, None, one_line(str(error))))
+    return found
+
+
+def write_rejects(rejected: Sequence[Rejected], folder: Path) -> None:
+    """Writes `rejects.jsonl`: id, row of the manifest where it is known, reason; none, no file."""
+    path = folder / REJECTS
+    if not rejected:
+        path.unlink(missing_ok=True)
+        return
+    rows = [{"id": r.id, "row": r.row, "reason": r.reason} for r in rejected]
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
