@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fli2moe import demo, runs
+from fli2moe import demo, reading, runs
 from fli2moe.config import Config
 from fli2moe.data.sample import Dataset
 from fli2moe.demo import demo_config, run_demo
