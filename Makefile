@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help install demo check test test-fast clean
+.PHONY: help install demo check test test-slow clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -28,13 +28,13 @@ check: $(STAMP) ## format, lint, types, layers
 	$(BIN)/lint-imports
 
 # One thread for each of the two test processes: threads of both would only get in their own way.
-test test-fast: export OMP_NUM_THREADS = 1
+test test-slow: export OMP_NUM_THREADS = 1
 
-test: check ## the checks and every test
-	$(BIN)/python -m pytest -n 2 --dist loadfile
-
-test-fast: $(STAMP) ## the tests that take seconds
+test: check ## the checks, and every test but the slow ones
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+test-slow: $(STAMP) ## trainings, kills, clusters, statistics
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
