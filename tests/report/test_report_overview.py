@@ -30,6 +30,12 @@ MEASURED: dict[str, Any] = {
         "synergy": {"weight": 0.75, "weight_per_label": {"dog": 0.5, EVIL: None}},
         "redundancy": {"weight": 0.25, "weight_per_label": {"dog": 0.5, EVIL: None}},
     },
+    "interaction_share": {
+        "mixture": {**mean(0.2), "n": 3},
+        "synergy": {**mean(0.4), "n": 3},
+        "orders": {"mixture": {"main": mean(0.8)}},
+        "per_label": {},
+    },
     "faithfulness": {
         "percents": [5.0, 10.0],
         "baseline": "mean",
@@ -89,6 +95,7 @@ def test_a_chart_for_all_that_was_measured(tmp_path: Path) -> None:
     explanation, _ = shapes(tmp_path)
     found = {chart.title: chart for chart in charts(MEASURED, [explanation])}
     assert list(found) == [
+        "How much interactions explain",
         "Expert weights by class",
         "Comprehensiveness: text",
         "Sufficiency: text",
@@ -120,6 +127,6 @@ def test_frequent_pairs_are_counted_over_samples(tmp_path: Path) -> None:
 def test_the_page_shows_charts_and_keeps_names_text(tmp_path: Path) -> None:
     explanation, sample = shapes(tmp_path)
     html = report.render([explanation], [sample], measured=MEASURED)
-    assert html.count('<svg class="chart" viewBox="0 0 440') == 4
+    assert html.count('<svg class="chart" viewBox="0 0 440') == 5
     assert "Most frequent synergy pairs" in html
     assert "<script>document.title" not in html

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,7 @@ def charts(measured: Mapping[str, Any], explanations: Sequence[Explanation]) -> 
         explanations: those of the page; expert weights are theirs where `measured` has none.
     """
     return [
+        *_interaction_share(measured.get("interaction_share", {})),
         *_weights(measured, explanations),
         *_faithfulness(measured.get("faithfulness", {})),
         *_pair_masking(measured.get("pair_masking", {})),
@@ -128,6 +129,29 @@ def _frequent(found: Mapping[tuple[str, str, str], _Count], looked: int) -> dict
     )
     columns = ["part", "with", "for", "samples", "mean value"]
     return {"columns": columns, "rows": rows, "note": note}
+
+
+def _interaction_share(section: Mapping[str, Any]) -> list[Chart]:
+    heads = {h: f for h, f in section.items() if isinstance(f, Mapping) and "standard_error" in f}
+    if not heads:
+        return []
+    shares = Series(
+        "interactions",
+        [f["mean"] for f in heads.values()],
+        0,
+        errors=[_half(f) for f in heads.values()],
+    )
+    chart = line_chart(
+        "How much interactions explain",
+        [head_name(head).replace("Unique: ", "") for head in heads],
+        [shares],
+        across="whole model, and each expert",
+        up="share of the output",
+        note="Share of the variance of the score that single parts cannot explain, with 95% "
+        "intervals. Near 0: the model is almost additive, and its pairs are mostly noise.",
+        joined=False,
+    )
+    return [replace(chart, legend=())]
 
 
 def _weights(measured: Mapping[str, Any], explanations: Sequence[Explanation]) -> list[Chart]:
