@@ -450,3 +450,28 @@ def test_the_names_of_pictures_are_not_read_as_text(make_config: MakeConfig, dat
     )
     with pytest.raises(InputError, match=r"data\.modalities\.text: paths of pictures.*reads text"):
         fit(make_config(), replace(dataset, samples=samples))
+
+
+def test_a_router_that_has_collapsed_is_told(
+    make_config: MakeConfig,
+    dataset: Dataset,
+    cache: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    config = make_config(training={"epochs": 1})
+    fit(config, dataset, cache=cache)
+    assert "collapsed" not in caplog.text
+    own = Trainee.validation_step
+
+    def one_sided(self: Trainee, batch: Any, batch_idx: int) -> None:
+        own(self, batch, batch_idx)
+        self.weights[-1] = torch.tensor([[0.995, 0.005, 0.0, 0.0]]).expand(len(batch.rows), -1)
+
+    monkeypatch.setattr(Trainee, "validation_step", one_sided)
+    fit(config, dataset, cache=cache)
+    assert "the router has collapsed: unique_text gets 99.5% of the weight" in caplog.text
+    caplog.clear()
+    monkeypatch.undo()
+    fit(make_config(training={"epochs": 1}, model={"name": "dense"}), dataset, cache=cache)
+    assert "collapsed" not in caplog.text

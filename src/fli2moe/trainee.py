@@ -30,6 +30,7 @@ from fli2moe.tokens import TokenBatch
 
 logger = logging.getLogger(__name__)
 
+COLLAPSED = 0.99  # mean weight of one expert
 CALMER = "lower training.learning_rate or set training.clip"
 
 ProgressEpoch = Callable[[Mapping[str, float]], None]
@@ -63,6 +64,7 @@ class Trainee(lightning.LightningModule):
         self.running: Tensor | None = None  # smoothed training loss per label
         self.random = torch.Generator()
         self.validation: list[tuple[Tensor, Tensor]] = []
+        self.weights: list[Tensor] = []  # of the experts, for the validation samples
         self.terms: list[Mapping[str, Tensor]] = []  # of this epoch's steps
         self.latents: Tensor | None = None  # of the last step
         self.resumed: TrainingState | None = None
@@ -210,8 +212,9 @@ class Trainee(lightning.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collects logits, in full precision whatever the training's, and labels."""
         with torch.autocast(self.device.type, enabled=False):
-            logits: Tensor = self.model(batch.tokens).logits
-        self.validation.append((logits.float().cpu(), batch.target.cpu()))
+            output = self.model(batch.tokens)
+        self.validation.append((output.logits.float().cpu(), batch.target.cpu()))
+        self.weights.append(output.weights.float().cpu())
 
     def take_validation(self) -> dict[str, float]:
         """Returns validation loss and score since the last call.
@@ -231,6 +234,12 @@ class Trainee(lightning.LightningModule):
             "val_loss": float(self.task.losses(logits, target).mean()),
             "val_score": float("nan") if score is None else score,
         }
+
+    def take_weights(self) -> dict[str, float]:
+        """Returns each expert's mean router weight over the validation samples."""
+        means = torch.cat(self.weights).mean(0).tolist()
+        self.weights = []
+        return dict(zip(self.model.experts, means, strict=True))
 
     def _opens_gate(self, each: Tensor) -> bool:
         """Returns whether the gate opens now: the worst label's smoothed loss is low enough."""
@@ -268,12 +277,14 @@ class Keeper(Callback):
         progress: ProgressEpoch | None,
     ) -> None:
         self.history, self.keep, self.progress = history, keep, progress
+        self.weights: dict[str, float] = {}
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Compares this epoch with the best so far."""
         trainee: Trainee = pl_module
         row = {"epoch": float(trainee.epoch), **trainee.take_validation()}
         row |= trainee.take_terms()
+        self.weights = trainee.take_weights()
         row["gate_open"] = float(trainee.gate_step is not None)
         row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
         self.history.add(row, trainee.model.state_dict())
@@ -313,12 +324,13 @@ def run_training(
         train.epoch = len(rows)
         if history.out_of_patience or len(rows) >= options.epochs:
             return history
+    keeper = Keeper(history, keep, progress)
     trainer = lightning.Trainer(
         max_epochs=options.epochs - len(history.rows),
         accelerator=find_device(config.device).type,
         devices=1,
         precision=options.precision,
-        callbacks=[Keeper(history, keep, progress)],
+        callbacks=[keeper],
         logger=list(loggers) or False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -329,4 +341,12 @@ def run_training(
         trainer.fit(trainee, train, val)
     if trainee.gate_step is None:
         logger.warning("the gate never opened: interaction losses and masking were never on")
+    for expert, weight in keeper.weights.items() if len(keeper.weights) > 1 else ():
+        if weight > COLLAPSED:
+            text = (
+                "the router has collapsed: %s gets %.1f%% of the weight, so that the other experts"
+            )
+            logger.warning(
+                text + " say nothing; try a higher model.router.temperature", expert, 100 * weight
+            )
     return history
