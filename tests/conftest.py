@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import browser, visit
 
 from fli2moe.config import Config, EvaluationConfig
 from fli2moe.data.load import load_dataset
@@ -20,6 +21,7 @@ from fli2moe.predictor import Predictor
 from fli2moe.runs import train_run
 
 TINY = (96, 24, 24)
+__all__ = ["browser", "visit"]  # one for all: two of them in one process do not work
 
 
 def tiny_config(manifest: Path, **sections: Any) -> Config:

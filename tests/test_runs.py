@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fli2moe import demo, reading, runs
+from fli2moe import demo, runs
 from fli2moe.config import Config
 from fli2moe.data.sample import Dataset
 from fli2moe.demo import demo_config, run_demo
@@ -103,7 +103,7 @@ def test_notes_on_the_data_are_told(
     monkeypatch: pytest.MonkeyPatch,
 ):
     noted = replace(dataset, notes=("two rows look the same",))
-    monkeypatch.setattr(reading, "load_dataset", lambda _: noted)
+    monkeypatch.setattr(runs, "load_dataset", lambda _: noted)
     with caplog.at_level("WARNING", "fli2moe"):
         train_run(make_config(training={"epochs": 1}), tmp_path / "run")
     assert "data: two rows look the same" in caplog.messages

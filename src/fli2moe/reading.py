@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from fli2moe.config import Config
-from fli2moe.data.load import check_share, load_dataset
-from fli2moe.data.sample import Dataset, Rejected, Sample
+from fli2moe.data.load import check_share
+from fli2moe.data.sample import SPLITS, Dataset, Rejected, Sample
 from fli2moe.encoders import Encoder
 from fli2moe.errors import InputError, one_line
 from fli2moe.features import Progress, encode_samples
@@ -18,34 +18,29 @@ from fli2moe.files import write_text
 REJECTS = "rejects.jsonl"
 
 
-def read_data(
+def usable(
+    dataset: Dataset,
     config: Config,
     encoders: Mapping[str, Encoder],
     cache: Path,
     progress: Progress | None = None,
-    splits: Sequence[str] = ("train", "val", "test"),
 ) -> Dataset:
-    """Reads a data set; with `data.on_bad: skip` without the samples that cannot be encoded.
+    """Returns a data set; with `data.on_bad: skip` without the samples that cannot be encoded.
 
     Args:
+        dataset: as `load_dataset` read it.
         config: its `data` section.
         encoders: {modality: encoder}.
         cache: folder of the feature cache, which is filled on the way where samples may be skipped.
         progress: called while encoding.
-        splits: which splits are looked at.
 
     Raises:
-        InputError: when the data cannot be read, or more than `data.max_bad_share` of the samples
-            would be left out.
+        InputError: when more than `data.max_bad_share` of the samples would be left out.
     """
-    dataset = load_dataset(config.data)
     if config.data.on_bad == "stop":
         return dataset
-    bad = [
-        reject
-        for split in splits
-        for reject in unreadable(dataset.split(split), encoders, cache, progress)
-    ]
+    splits = (dataset.split(name) for name in SPLITS)
+    bad = [r for samples in splits for r in unreadable(samples, encoders, cache, progress)]
     if not bad:
         return dataset
     names = {reject.id for reject in bad}

@@ -23,7 +23,7 @@ from fli2moe.parallel import ExplainJob, encode_job, run_parts
 from fli2moe.parallel.explaining import ON_BAD
 from fli2moe.plot import can_plot, metric_figures, save_figure
 from fli2moe.predictor import Predictor
-from fli2moe.reading import REJECTS, read_data, unreadable, write_rejects
+from fli2moe.reading import REJECTS, unreadable, usable, write_rejects
 from fli2moe.run_folder import load_encoders, refuse_overwriting, run_config
 
 logger = logging.getLogger(__name__)
@@ -63,12 +63,13 @@ def train_run(
 
     if not overwrite:
         refuse_overwriting(out)  # before the data are read
+    dataset = load_dataset(config.data)
+    for note in dataset.notes:
+        logger.warning("data: %s", note)
     check_writable(out)
     loggers = loggers_of(log, out)
     encoders = load_encoders(config)
-    dataset = read_data(config, encoders, default_cache(out), progress)
-    for note in dataset.notes:
-        logger.warning("data: %s", note)
+    dataset = usable(dataset, config, encoders, default_cache(out), progress)
     _tell(dataset, out)
 
     def epoch(row: Mapping[str, float]) -> None:
@@ -131,11 +132,13 @@ def evaluate_run(
     for name, other in others.items():
         if other.config.data != predictor.config.data:
             raise InputError(f"--against {name}", "trained on other data", "the same data section")
+    config, cache = predictor.config, default_cache(run)
+    dataset = load_dataset(config.data)
     with locked(run):
         metrics = evaluate(
             predictor,
-            read_data(predictor.config, predictor.encoders, default_cache(run), progress),
-            cache=default_cache(run),
+            usable(dataset, config, predictor.encoders, cache, progress),
+            cache=cache,
             out=run,
             against=others,
             seed=predictor.config.seed if seed is None else seed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,12 +46,16 @@ def serve(predictor: Predictor, *, port: int = 7860, budget: int | None = None) 
     app = make_app(predictor, budget=budget)
     import uvicorn
 
-    config = uvicorn.Config(app, host=HOST, port=port, log_level="error", server_header=False)
-    try:
-        uvicorn.Server(config).run()
-    except SystemExit:
-        remedy = "choose another --port"
-        raise MachineError(f"port {port}", "cannot be listened on", "", remedy) from None
+    config = uvicorn.Config(app, log_level="error", server_header=False)
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((HOST, port))
+            listening.listen()
+        except OSError:
+            remedy = "choose another --port"
+            raise MachineError(f"port {port}", "cannot be listened on", "", remedy) from None
+        uvicorn.Server(config).run([listening])
 
 
 def make_app(predictor: Predictor, *, budget: int | None = None, title: str = "") -> Starlette:

@@ -1,5 +1,0 @@
-"""The app in a browser."""
-
-from browser import browser
-
-__all__ = ["browser"]
