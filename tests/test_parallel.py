@@ -136,6 +136,20 @@ def test_what_is_explained_is_kept(run: Path, alone: dict[str, bytes]):
     assert len(list(folder.glob("part-*"))) == 2
 
 
+@pytest.mark.parametrize("damage", ["part", "manifest"])
+def test_what_was_damaged_afterwards_is_made_again(run: Path, alone: dict[str, bytes], damage: str):
+    explain_run(run, **EXPLAINED)
+    folder = run / "explanations"
+    path = folder / {"part": "part-00002.parquet", "manifest": "manifest.json"}[damage]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3] ^= 1
+    path.write_bytes(content if damage == "part" else b"{damaged")
+    before = (folder / "part-00000.parquet").stat().st_mtime_ns
+    explain_run(run, **EXPLAINED)
+    assert files(folder) == alone
+    assert (folder / "part-00000.parquet").stat().st_mtime_ns == before
+
+
 def test_a_poisoned_sample_is_told_and_the_others_are_done(run: Path, tmp_path: Path):
     config = Config.from_yaml(run / "config.yaml")
     data = Path(config.data.path).parent

@@ -51,6 +51,11 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="explain.key=value or evaluation.key=value, for this call only"),
 ]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", help="section.key=value, over the config")
+]
+Workers = Annotated[str, typer.Option(help="1, a number of processes, or ray")]
+Address = Annotated[str | None, typer.Option(help="of a Ray cluster; auto")]
 Preset = Annotated[
     str | None,
     typer.Option(help="in place of the config's; of the file only `data` then counts"),
@@ -113,17 +118,10 @@ def init(
     overwrite: Annotated[bool, typer.Option(help="replace a file that is there")] = False,
 ) -> None:
     """Look at a table of yours and write a commented configuration that `train` accepts."""
-    from fli2moe.config import Config
-    from fli2moe.data.guess import guess_table
-    from fli2moe.errors import InputError
-    from fli2moe.files import write_text
+    from fli2moe.data.guess import write_config
 
-    guess = guess_table(table, label=label)
     path = out or table.with_suffix(".yaml")
-    if path.exists() and not overwrite:
-        raise InputError(str(path), "there already", "", "say --overwrite, or another --out")
-    write_text(path, guess.to_yaml(path.parent))
-    Config.from_yaml(path)
+    guess = write_config(table, path, label=label, overwrite=overwrite)
     for column, kind in guess.modalities.items():
         typer.echo(one_line(f"{kind}: column {column}"))
     typer.echo(one_line(f"label: column {guess.label}, {len(guess.classes)} classes"))
@@ -136,11 +134,9 @@ def init(
 def encode(
     config: Annotated[Path, typer.Argument(help="YAML configuration")],
     out: Annotated[Path, typer.Option(help="run folder; the cache is `features` beside it")],
-    workers: Annotated[str, typer.Option(help="1, a number of processes, or ray")] = "1",
-    address: Annotated[str | None, typer.Option(help="of a Ray cluster; auto")] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value, over the config")
-    ] = None,
+    workers: Workers = "1",
+    address: Address = None,
+    override: Overrides = None,
     preset: Preset = None,
 ) -> None:
     """Encode a data set ahead of `train`, by several processes or machines."""
@@ -161,9 +157,7 @@ def train(
     config: Annotated[Path, typer.Argument(help="YAML configuration")],
     out: Annotated[Path, typer.Option(help="run folder to write")],
     seed: Seed = None,
-    override: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value, over the config")
-    ] = None,
+    override: Overrides = None,
     preset: Preset = None,
     overwrite: Annotated[bool, typer.Option(help="replace a trained model in --out")] = False,
     on_bad: Annotated[
@@ -229,8 +223,8 @@ def explain(
         int | None, typer.Option(min=1, help="model evaluations per sample and target")
     ] = None,
     seed: Seed = None,
-    workers: Annotated[str, typer.Option(help="1, a number of processes, or ray")] = "1",
-    address: Annotated[str | None, typer.Option(help="of a Ray cluster; auto")] = None,
+    workers: Workers = "1",
+    address: Address = None,
     on_bad: Annotated[
         str, typer.Option(help="stop at a sample that cannot be explained, or skip it")
     ] = "stop",
@@ -324,9 +318,7 @@ def reproduce(
         Path | None, typer.Option(help="configuration; configs/BENCHMARK.yaml")
     ] = None,
     first_seed: Annotated[int, typer.Option(min=0, help="of models, data and evaluation")] = 0,
-    override: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value, over the config")
-    ] = None,
+    override: Overrides = None,
 ) -> None:
     """Do the whole study of a benchmark: train, evaluate, compare, report; go on where stopped."""
     from fli2moe.evaluation import comparison_tables

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -110,18 +110,44 @@ def encode_samples(
     caches, all_keys = {}, {}
     for modality, encoder in encoders.items():
         cache = FeatureCache(folder, encoder)
-        there = [(i, s.inputs[modality]) for i, s in enumerate(samples) if modality in s.inputs]
-        keys = [content_key(raw, encoder.kind, samples[i].id) for i, raw in there]
-        todo = cache.missing(keys)
-        for start in range(0, len(todo), SHARD_ROWS):
-            part = todo[start : start + SHARD_ROWS]
-            names = [f"sample {samples[there[k][0]].id}, modality {modality}" for k in part]
-            report = partial(_after, progress, modality, start, len(todo)) if progress else None
-            cache.add([keys[k] for k in part], [there[k][1] for k in part], names, report)
-        known = {i: key for (i, _), key in zip(there, keys, strict=True)}
-        caches[modality] = cache
-        all_keys[modality] = tuple(known.get(i) for i in range(len(samples)))
+        keys = keys_of(samples, modality, encoder.kind)
+        shards = missing_shards(cache, keys)
+        before, total = 0, sum(map(len, shards))
+        for part in shards:
+            names = [f"sample {samples[i].id}, modality {modality}" for i in part]
+            report = partial(_after, progress, modality, before, total) if progress else None
+            inputs = [samples[i].inputs[modality] for i in part]
+            cache.add([str(keys[i]) for i in part], inputs, names, report)
+            before += len(part)
+        caches[modality], all_keys[modality] = cache, tuple(keys)
     return Features(caches, all_keys)
+
+
+def keys_of(samples: Sequence[Sample], modality: str, kind: str) -> list[str | None]:
+    """Returns the key of each sample's input; None of one without the modality.
+
+    Raises:
+        InputError: when a file cannot be read.
+    """
+    return [
+        content_key(s.inputs[modality], kind, s.id) if modality in s.inputs else None
+        for s in samples
+    ]
+
+
+def missing_shards(
+    cache: FeatureCache, keys: Sequence[str | None], known: Collection[str] = ()
+) -> list[list[int]]:
+    """Returns the positions that are to be encoded, in the shards that they make together.
+
+    Args:
+        cache: what is there.
+        keys: of samples; None where there is nothing to encode.
+        known: keys that somebody else sees to.
+    """
+    asked = [i for i, key in enumerate(keys) if key is not None and key not in known]
+    todo = [asked[k] for k in cache.missing([str(keys[i]) for i in asked])]
+    return [todo[start : start + SHARD_ROWS] for start in range(0, len(todo), SHARD_ROWS)]
 
 
 def default_cache(out: str | Path | None) -> Path:

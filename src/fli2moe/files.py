@@ -144,6 +144,11 @@ def read_json(path: Path, remedy: str = "") -> Any:
         raise InputError(str(path), f"not readable: {error}", "a JSON file", remedy) from None
 
 
+def json_digest(**of: Any) -> str:
+    """Returns the sha256 of values as hex, the same for equal JSON; others count as they print."""
+    return hashlib.sha256(json.dumps(of, sort_keys=True, default=str).encode()).hexdigest()
+
+
 def file_digest(path: Path) -> str:
     """Returns the sha256 of a file's bytes as hex, read once in pieces."""
     with path.open("rb") as file:

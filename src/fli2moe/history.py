@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -66,3 +67,13 @@ def mean_terms(steps: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
         name: float(torch.stack([terms[name] for terms in steps if name in terms]).mean())
         for name in names
     }
+
+
+def rows_to_json(rows: Sequence[Mapping[str, float]]) -> list[dict[str, float | None]]:
+    """Returns rows of a history as JSON has them: NaN is null."""
+    return [{k: None if math.isnan(v) else v for k, v in row.items()} for row in rows]
+
+
+def rows_from_json(rows: Sequence[Mapping[str, float | None]]) -> list[dict[str, float]]:
+    """Returns what `rows_to_json` was given."""
+    return [{k: math.nan if v is None else float(v) for k, v in row.items()} for row in rows]

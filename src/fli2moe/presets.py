@@ -15,6 +15,17 @@ from __future__ import annotations
 
 from typing import Any
 
+_WITHOUT_DROPOUT: dict[str, Any] = {
+    "hidden": 64,
+    "heads": 4,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "final_norm": True,
+    "positions": "learned",
+    "router": {"hidden": 64, "dropout": 0.0},
+}
+"""A small model for made data, which there is enough of."""
+
 PRESETS: dict[str, dict[str, Any]] = {
     "paper": {"modality": {"max_tokens": 320}},
     "small": {
@@ -42,16 +53,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
     },
     "demo": {
-        "model": {
-            "hidden": 64,
-            "layers": 2,
-            "heads": 4,
-            "dropout": 0.0,
-            "attention_dropout": 0.0,
-            "final_norm": True,
-            "positions": "learned",
-            "router": {"hidden": 64, "dropout": 0.0},
-        },
+        "model": {**_WITHOUT_DROPOUT, "layers": 2},
         "losses": {
             "interaction_schedule": "gated",
             "synergy_floor": 0.0,
@@ -78,16 +80,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         },
     },
     "specialised": {
-        "model": {
-            "hidden": 64,
-            "layers": 1,
-            "heads": 4,
-            "dropout": 0.0,
-            "attention_dropout": 0.0,
-            "final_norm": True,
-            "positions": "learned",
-            "router": {"hidden": 64, "dropout": 0.0},
-        },
+        "model": {**_WITHOUT_DROPOUT, "layers": 1},
         "losses": {
             "variant": "residual",
             "router": "pid",

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from fli2moe.config import Config
 from fli2moe.data.load import check_share
-from fli2moe.data.sample import SPLITS, Dataset, Rejected, Sample
+from fli2moe.data.rejects import Rejected
+from fli2moe.data.sample import SPLITS, Dataset, Sample
 from fli2moe.encoders import Encoder
 from fli2moe.errors import InputError, one_line
 from fli2moe.features import Progress, encode_samples
-from fli2moe.files import write_text
-
-REJECTS = "rejects.jsonl"
 
 
 def usable(
@@ -73,13 +70,3 @@ def unreadable(
         except InputError as error:
             found.append(Rejected(sample.id, None, one_line(str(error))))
     return found
-
-
-def write_rejects(rejected: Sequence[Rejected], folder: Path) -> None:
-    """Writes `rejects.jsonl`: id, row of the manifest where it is known, reason; none, no file."""
-    path = folder / REJECTS
-    if not rejected:
-        path.unlink(missing_ok=True)
-        return
-    rows = [{"id": r.id, "row": r.row, "reason": r.reason} for r in rejected]
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

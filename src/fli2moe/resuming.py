@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from fli2moe.batches import EncodedSplit
 from fli2moe.config import Config
 from fli2moe.errors import InputError
 from fli2moe.files import write_tensors
+from fli2moe.history import rows_from_json, rows_to_json
 
 STATE = "state.safetensors"
 FORMAT = "fli2moe/training/1"
@@ -74,7 +74,7 @@ def write_state(path: Path, state: TrainingState, identity: Mapping[str, Any]) -
         "format": FORMAT,
         "identity": identity,
         "steps": state.steps,
-        "rows": [{k: None if math.isnan(v) else v for k, v in row.items()} for row in state.rows],
+        "rows": rows_to_json(state.rows),
         "best_epoch": state.best_epoch,
         "gate_step": state.gate_step,
     }
@@ -101,9 +101,7 @@ def read_state(path: Path, identity: Mapping[str, Any]) -> TrainingState | None:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if about["format"] != FORMAT:
             raise ValueError(f"format {about['format']!r}")
-        rows = [
-            {k: math.nan if v is None else float(v) for k, v in r.items()} for r in about["rows"]
-        ]
+        rows = rows_from_json(about["rows"])
         found: Mapping[str, Any] = about["identity"]
         state = TrainingState(
             int(about["steps"]), rows, int(about["best_epoch"]), about["gate_step"], tensors

@@ -12,6 +12,7 @@ from fli2moe import report
 from fli2moe.batches import check_kinds
 from fli2moe.config import Config
 from fli2moe.data.load import load_dataset
+from fli2moe.data.rejects import REJECTS, write_rejects
 from fli2moe.data.sample import Dataset, Sample
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.evaluation import evaluate, metric_tables
@@ -23,7 +24,7 @@ from fli2moe.parallel import ExplainJob, encode_job, run_parts
 from fli2moe.parallel.explaining import ON_BAD
 from fli2moe.plot import can_plot, metric_figures, save_figure
 from fli2moe.predictor import Predictor
-from fli2moe.reading import REJECTS, unreadable, usable, write_rejects
+from fli2moe.reading import unreadable, usable
 from fli2moe.run_folder import load_encoders, refuse_overwriting, run_config
 
 logger = logging.getLogger(__name__)
@@ -207,8 +208,10 @@ def explain_run(
     _encode(samples, predictor, cache, on_bad, progress)
     job = ExplainJob(run.resolve(), samples, cache, seed, budget, dict(options or {}), on_bad)
     store = job.store(predictor)
-    store.open()
-    if not store.finished():
+    with locked(run):
+        there = store.open()
+        if there is not None:
+            return there
         left = [part for part in range(job.parts) if not store.has(part)]
         finished = len(samples) - sum(len(job.part(n)) for n in left)
         if finished:
@@ -220,10 +223,8 @@ def explain_run(
             if progress:
                 progress("explain", finished, len(samples))
 
-        with locked(run):
-            run_parts(job, left, workers, done, address=address)
-            return store.finish(job.parts)
-    return store.finish(job.parts)
+        run_parts(job, left, workers, done, address=address)
+        return store.finish(job.parts)
 
 
 def _encode(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +20,7 @@ from fli2moe.encoders import Encoder
 from fli2moe.errors import InputError
 from fli2moe.features import Progress, default_cache
 from fli2moe.files import write_json, write_tensors
+from fli2moe.history import rows_to_json
 from fli2moe.lightning_guard import quiet_lightning
 from fli2moe.losses import check_losses
 from fli2moe.model import build_model, parameter_count
@@ -153,9 +153,7 @@ def _fit(
             "best_epoch": history.best_epoch,
             "gate_step": trainee.gate_step,
             "seconds": {"encode": encoded - started, "train": time.perf_counter() - encoded},
-            "history": [
-                {k: None if math.isnan(v) else v for k, v in row.items()} for row in history.rows
-            ],
+            "history": rows_to_json(history.rows),
         }
         write_json(folder / "training.json", summary)  # first: the card shows its figures
         predictor.save(folder)

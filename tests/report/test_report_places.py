@@ -9,13 +9,18 @@ from report_made import page_data, shapes
 
 from fli2moe import report
 from fli2moe.display.places import PLANTED, UNSEEN, bounds, pieces
-from fli2moe.display.wording import head_meaning, head_name, number, region, verdict
+from fli2moe.display.wording import head_meaning, head_name, number, region, verdicts
 from fli2moe.evaluation.planted import true_pairs
 from fli2moe.tokens import Player
 
 
 def word(start: int, end: int) -> Player:
     return Player("text", (0,), ((start, end),))
+
+
+def verdict(kind: str, value: float, error: float, *, pairs: int = 1, against: bool = False) -> str:
+    """The key of one pair."""
+    return verdicts(kind, *(np.array([x]) for x in (value, error, pairs, against)))[0]
 
 
 def test_pieces_follow_players_unseen_and_causes() -> None:

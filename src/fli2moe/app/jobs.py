@@ -71,7 +71,6 @@ class Jobs:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, Job] = OrderedDict()
-        self._threads: dict[str, threading.Thread] = {}
 
     def start(self, work: Work) -> Job | None:
         """Starts work in a thread of its own; returns None while another job is running."""
@@ -81,11 +80,8 @@ class Jobs:
             job = Job(secrets.token_urlsafe(12))
             self._jobs[job.id] = job
             while len(self._jobs) > KEPT:
-                old, _ = self._jobs.popitem(last=False)
-                self._threads.pop(old, None)
-            thread = threading.Thread(target=self._run, args=(job, work), daemon=True)
-            self._threads[job.id] = thread
-        thread.start()
+                self._jobs.popitem(last=False)
+        threading.Thread(target=self._run, args=(job, work), daemon=True).start()
         return job
 
     def find(self, id: str) -> Job | None:
@@ -100,6 +96,6 @@ class Jobs:
             job.state = "cancelled"
         except FLI2MoEError as error:
             job.error, job.state = one_line(str(error)), "failed"
-        except Exception as error:
+        except Exception as error:  # the end of a thread: nobody else would hear of it
             logger.exception("an explanation failed")
             job.error, job.state = one_line(f"{type(error).__name__}: {error}"), "failed"

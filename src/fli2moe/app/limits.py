@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -43,11 +41,11 @@ class Guard:
 
         async def counted() -> Message:
             nonlocal seen
-            message: Any = await receive()
+            message = await receive()
             seen += len(message.get("body", b""))
             if seen > MOST_BYTES:
                 return {"type": "http.disconnect"}
-            return message  # type: ignore[no-any-return]
+            return message
 
         await self.app(scope, counted, send)
 

@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
-from markupsafe import Markup
-
 from fli2moe import __version__, report
 from fli2moe.data.sample import Sample
+from fli2moe.display.templates import Templates
 from fli2moe.errors import InputError, MachineError, one_line
 from fli2moe.features import Progress
 from fli2moe.predictor import Predictor
@@ -98,15 +96,10 @@ def make_app(predictor: Predictor, *, budget: int | None = None, title: str = ""
 def page_html(predictor: Predictor, title: str) -> tuple[str, str]:
     """Returns the page and its content security policy."""
     nonce = secrets.token_urlsafe(16)
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fli2moe.app"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    loader = environment.loader
-    assert loader is not None
+    templates = Templates("fli2moe.app")
     config = predictor.config.data.modalities
-    html = environment.get_template("app.html.j2").render(
+    html = templates.render(
+        "app.html.j2",
         title=title,
         nonce=nonce,
         version=__version__,
@@ -115,8 +108,8 @@ def page_html(predictor: Predictor, title: str) -> tuple[str, str]:
             for m, e in predictor.encoders.items()
         ],
         classes=predictor.task.classes,
-        style=Markup(loader.get_source(environment, "app.css")[0]),
-        script=Markup(loader.get_source(environment, "app.js")[0]),
+        style=templates.raw("app.css"),
+        script=templates.raw("app.js"),
     )
     return html, POLICY.format(nonce)
 
@@ -138,7 +131,7 @@ def explain_inputs(
         inputs, target, sample_id="new", budget=budget, progress=progress
     )
     sample = Sample("new", {m: str(x) for m, x in inputs.items() if x is not None}, ())
-    return report.render([explanation], [sample], title="What the model saw, and what it combined")
+    return report.render([explanation], [sample])
 
 
 async def read_form(

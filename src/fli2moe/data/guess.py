@@ -13,12 +13,14 @@ from pathlib import Path
 
 import yaml
 
+from fli2moe.config import Config
 from fli2moe.data.columns import KINDS, column_kinds
 from fli2moe.data.problems import Problem
 from fli2moe.data.sample import SPLITS
 from fli2moe.data.splits import OTHER_NAMES
 from fli2moe.data.table import Row, open_table
 from fli2moe.errors import InputError, one_line, unknown_name
+from fli2moe.files import write_text
 
 LOOKED_AT = 5000  # rows
 MOST_CLASSES = 100
@@ -112,6 +114,22 @@ class Guess:
         shown = [f"{one_line(name)} ({count:,})" for name, count in list(self.classes.items())[:5]]
         more = f", and {len(self.classes) - 5} more" if len(self.classes) > 5 else ""
         return ", ".join(shown) + more
+
+
+def write_config(
+    table: Path, path: Path, *, label: str | None = None, overwrite: bool = False
+) -> Guess:
+    """Looks at a table and writes a configuration that `Config.from_yaml` reads.
+
+    Raises:
+        InputError: as `guess_table`, or when `path` is there and `overwrite` is off.
+    """
+    guess = guess_table(table, label=label)
+    if path.exists() and not overwrite:
+        raise InputError(str(path), "there already", "", "say --overwrite, or another --out")
+    write_text(path, guess.to_yaml(path.parent))
+    Config.from_yaml(path)
+    return guess
 
 
 def guess_table(path: str | Path, *, label: str | None = None) -> Guess:

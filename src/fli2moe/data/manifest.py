@@ -8,7 +8,8 @@ from pathlib import Path
 
 from fli2moe.data.columns import ManifestRules
 from fli2moe.data.problems import Problem, raise_first
-from fli2moe.data.sample import Dataset, Rejected
+from fli2moe.data.rejects import Rejected
+from fli2moe.data.sample import Dataset
 from fli2moe.data.scan import ManifestScan
 
 

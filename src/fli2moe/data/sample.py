@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fli2moe.data.rejects import Rejected
 from fli2moe.errors import InputError
 
 SPLITS = ("train", "val", "test")
@@ -45,21 +46,6 @@ class Sample:
     labels: tuple[str, ...]
     split: str = "test"
     causes: tuple[Cause, ...] = ()
-
-
-@dataclass(frozen=True)
-class Rejected:
-    """A sample that was left out (`data.on_bad: skip`).
-
-    Attributes:
-        id: as it stands in the data; may be empty.
-        row: of the manifest, where it is known.
-        reason: one line.
-    """
-
-    id: str
-    row: int | None
-    reason: str
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from html import escape
+from typing import Any
 
 from fli2moe.data.sample import Sample
 from fli2moe.display import places
 from fli2moe.display.notable import notable_pairs
 from fli2moe.display.pictures import thumbnail
+from fli2moe.display.wording import doubt
 from fli2moe.errors import InputError
 from fli2moe.explain.explanation import Explanation
 from fli2moe.tokens import Player
@@ -63,8 +65,9 @@ def _input(modality: str, explanation: Explanation, sample: Sample) -> str:
     return f"<p><small>{escape(modality)}</small></p>{content}"
 
 
-def _piece(piece: list[object], scores: dict[int, float]) -> str:
-    text, part, flags = escape(str(piece[0])), int(str(piece[2])), int(str(piece[3]))
+def _piece(piece: list[Any], scores: dict[int, float]) -> str:
+    raw, _, part, flags = piece
+    text = escape(raw)
     if flags & places.UNSEEN:
         return f"<s>{text}</s>"
     if part < 0:
@@ -106,12 +109,11 @@ def _pairs(explanation: Explanation, sample: Sample) -> str:
                 escape(places.name_in_words(player, explanation, sample))
                 for player in (pair.first, pair.second)
             ]
-            doubt = "" if key.endswith((".clear", ".against")) else " (may be luck)"
-            value = escape(str(pair).rpartition(": ")[2])
+            value = escape(pair.amount)
             both = " × ".join(names)
             rows.append(
                 f'<tr><td style="border-left: {LINES[kind]}; padding: 2px 8px">{name}</td>'
-                f"<td>{both}</td><td>{value}{doubt}</td></tr>"
+                f"<td>{both}</td><td>{value}{doubt(key)}</td></tr>"
             )
     if not rows:
         return "<p><i>No pair stands out from chance.</i></p>"

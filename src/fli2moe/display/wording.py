@@ -73,12 +73,6 @@ def clear_errors(pairs: int) -> float:
     return max(POSSIBLE, NormalDist().inv_cdf(1 - LEVEL / 2 / max(1, pairs)))
 
 
-def verdict(kind: str, value: float, error: float, *, pairs: int = 1, against: bool = False) -> str:
-    """Returns the key of `SENTENCES` of one pair; see `verdicts`."""
-    one = (np.array([x]) for x in (value, error, pairs, against))
-    return verdicts(kind, *one)[0]
-
-
 def verdicts(
     kind: str,
     value: NDArray[np.float64],
@@ -121,6 +115,11 @@ def verdicts(
 def is_clear(key: str) -> bool:
     """Returns whether a key of `SENTENCES` says that the pair's value is clearly positive."""
     return key.endswith((".clear", ".against"))
+
+
+def doubt(key: str) -> str:
+    """Returns what is said behind a value that is not clear; nothing where it is."""
+    return "" if is_clear(key) else " (may be luck)"
 
 
 def region(box: tuple[float, ...], size: tuple[int, int]) -> str:

@@ -6,13 +6,11 @@ the versions of the libraries that compute the features, and keys the cache.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from fli2moe.files import file_digest
+from fli2moe.files import file_digest, json_digest
 
 MODEL_FILES = ("*.json", "*.txt", "*.model", "model*.safetensors")
 """The files of a Hugging Face folder that features depend on: config, tokenizer, weights."""
@@ -27,14 +25,10 @@ def identity_of(options: Mapping[str, object], folder: Path | None = None) -> st
     """
     found = set() if folder is None else {p for name in MODEL_FILES for p in folder.glob(name)}
     files = {path.name: file_digest(path) for path in found}
-    return _digest({"options": dict(options), "files": files})
+    return json_digest(options=dict(options), files=files)
 
 
 def fingerprint_of(identity: str, libraries: Iterable[str]) -> str:
     """Returns the sha256 of an identity and the installed versions of some libraries."""
     versions = {name: metadata.version(name) for name in libraries}
-    return _digest({"identity": identity, "libraries": versions})
-
-
-def _digest(content: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json_digest(identity=identity, libraries=versions)

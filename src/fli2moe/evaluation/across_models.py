@@ -20,9 +20,8 @@ from fli2moe.evaluation.agreement import (
     explained,
     figures,
 )
-from fli2moe.evaluation.cells import with_error
 from fli2moe.evaluation.part import Table
-from fli2moe.evaluation.sanity import explained_again, nested, own_explanations, shown
+from fli2moe.evaluation.sanity import agreement_rows, explained_again, nested, own_explanations
 from fli2moe.evaluation.split import TestSplit
 from fli2moe.features import Progress
 from fli2moe.predictor import Predictor
@@ -94,20 +93,8 @@ def across_tables(summary: Mapping[str, Mapping[str, Any]]) -> dict[str, Table]:
 
 def _table(summary: Mapping[str, Mapping[str, Any]], measure: str) -> Table:
     first = next(iter(summary.values()))
-    rows = [
-        [
-            shown(what),
-            with_error(of_what[measure]),
-            *(
-                with_error(found["agreement"][what][measure])
-                if what in found["agreement"]
-                else None
-                for found in summary.values()
-            ),
-            first["by_chance"][what][measure],
-        ]
-        for what, of_what in first["unchanged"].items()
-    ]
+    agreements = [found["agreement"] for found in summary.values()]
+    rows = list(agreement_rows(first, agreements, measure).values())
     note = (
         f"{MEASURES[measure].capitalize()} of explanations of the mixture, or of the expert named, "
         f"{first['n']} samples; targets are this model's. Same model: another estimate of it. "

@@ -96,17 +96,8 @@ def _table(summary: Mapping[str, Any], measure: str) -> Table:
     steps: Sequence[Mapping[str, Any]] = summary["steps"]
     said = {True: "yes", False: "no", None: None}
     rows = [
-        [
-            shown(what),
-            with_error(of_what[measure]),
-            *(
-                with_error(step["agreement"][what][measure]) if what in step["agreement"] else None
-                for step in steps
-            ),
-            summary["by_chance"][what][measure],
-            said[summary["passed"][what][measure]],
-        ]
-        for what, of_what in summary["unchanged"].items()
+        [*row, said[summary["passed"][what][measure]]]
+        for what, row in agreement_rows(summary, [s["agreement"] for s in steps], measure).items()
     ]
     note = (
         f"{MEASURES[measure].capitalize()} with the trained model's explanations of the mixture, "
@@ -119,9 +110,25 @@ def _table(summary: Mapping[str, Any], measure: str) -> Table:
     return {"columns": [*columns, "changed"], "rows": rows, "note": note}
 
 
-def shown(what: str) -> str:
-    """Returns the name of an explanation in tables."""
-    return "redundancy gap" if what == "redundancy_gap" else what.replace(".", ", ")
+def agreement_rows(
+    summary: Mapping[str, Any], others: Sequence[Mapping[str, Any]], measure: str
+) -> dict[str, list[Any]]:
+    """Returns {explanation: cells of its row}: its name, unchanged, others, by chance.
+
+    Args:
+        summary: with `unchanged` and `by_chance`.
+        others: {explanation: {measure: mean and error}} of each model that it is compared with.
+        measure: one of `MEASURES`.
+    """
+    return {
+        what: [
+            "redundancy gap" if what == "redundancy_gap" else what.replace(".", ", "),
+            with_error(of_what[measure]),
+            *(with_error(found[what][measure]) if what in found else None for found in others),
+            summary["by_chance"][what][measure],
+        ]
+        for what, of_what in summary["unchanged"].items()
+    }
 
 
 def own_explanations(predictor: Predictor, test: TestSplit, i: int, seed: int) -> Explained:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 from fli2moe import __version__
 from fli2moe.errors import InputError
 from fli2moe.evaluation.part import Part
-from fli2moe.files import read_json, write_json
+from fli2moe.files import json_digest, read_json, write_json
 
 FOLDER = ".evaluation"
 
@@ -27,8 +25,7 @@ class Unfinished:
 
     def __init__(self, out: Path | None, of: Mapping[str, Any]) -> None:
         self.folder = None if out is None else out / FOLDER
-        text = json.dumps({"version": __version__, **of}, sort_keys=True, default=str)
-        self.key = hashlib.sha256(text.encode()).hexdigest()
+        self.key = json_digest(version=__version__, **of)
 
     def find(self, name: str) -> Part | None:
         """Returns a part that was finished before, as it was; None where there is none."""

@@ -36,10 +36,15 @@ class Pair:
     audited: bool = False
 
     def __str__(self) -> str:
+        return f"{self._names()}: {self.amount}"
+
+    @property
+    def amount(self) -> str:
+        """The value with its error: `+3.44 ± 0.23`, `+2.00 (exact)`."""
         error = "" if np.isnan(self.standard_error) else f" ± {self.standard_error:.2g}"
         if self.standard_error == 0:
             error = " (exact)"
-        return f"{self._names()}: {_shown(self.value, self.standard_error)}{error}"
+        return f"{_shown(self.value, self.standard_error)}{error}"
 
     def __repr__(self) -> str:
         return f"Pair({self})"

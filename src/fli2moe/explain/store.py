@@ -6,35 +6,21 @@ that was killed finds its parts again and does only the others. The manifest com
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fli2moe.data.rejects import Rejected, write_rejects
 from fli2moe.errors import InputError
 from fli2moe.explain.explanation import Explanation
-from fli2moe.files import complete_file, file_digest, read_json, write_json, write_text
+from fli2moe.files import complete_file, file_digest, read_json, write_json
 
 PART_ROWS = 64
 MANIFEST = "manifest.json"
-REJECTS = "rejects.jsonl"
 FORMAT = "fli2moe/explanations/1"
 AGAIN = "run `fli2moe explain` again"
-
-
-@dataclass(frozen=True)
-class Reject:
-    """A sample that was left out.
-
-    Attributes:
-        id: of the sample.
-        reason: one line.
-    """
-
-    id: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -49,27 +35,36 @@ class ExplanationStore:
     folder: Path
     job: str
 
-    def open(self) -> None:
-        """Takes away the manifest of another job, and what writers that were killed left."""
-        manifest = self.folder / MANIFEST
-        if manifest.is_file() and not self.finished():
-            manifest.unlink()
+    def open(self) -> int | None:
+        """Takes away what is of another job, damaged, or was left by writers that were killed.
+
+        Returns:
+            the number of explanations where the whole job is there and sound, else None.
+        """
         for left in self.folder.glob(".*.partial"):
             left.unlink(missing_ok=True)
-
-    def finished(self) -> bool:
-        """Whether the whole job is there."""
         manifest = self.folder / MANIFEST
         if not manifest.is_file():
-            return False
-        data = read_json(manifest, AGAIN)
-        return isinstance(data, dict) and data.get("job") == self.job
+            return None
+        try:
+            data = read_json(manifest)
+            parts, rows = _listed(data, self.folder), sum(int(p["rows"]) for p in data["parts"])
+            own = bool(data["job"] == self.job)
+        except (InputError, KeyError, TypeError, ValueError):
+            own, parts, rows = False, [], 0
+        bad = [path for path, digest in parts if not _is_sound(path, digest)]
+        if own and not bad:
+            return rows
+        manifest.unlink()
+        for path in bad:
+            path.unlink(missing_ok=True)
+        return None
 
     def has(self, number: int) -> bool:
         """Whether a part of this job is there, whole."""
         return self._about(number) is not None
 
-    def write(self, number: int, rows: Sequence[Explanation], rejects: Sequence[Reject]) -> None:
+    def write(self, number: int, rows: Sequence[Explanation], rejects: Sequence[Rejected]) -> None:
         """Writes one part.
 
         Raises:
@@ -100,11 +95,7 @@ class ExplanationStore:
         for stale in self.folder.glob("part-*.parquet"):
             if stale.name not in known:
                 stale.unlink()
-        lines = [json.dumps(asdict(r), ensure_ascii=False) + "\n" for r in rejects]
-        if lines:
-            write_text(self.folder / REJECTS, "".join(lines))
-        else:
-            (self.folder / REJECTS).unlink(missing_ok=True)
+        write_rejects(rejects, self.folder)
         about_job = {"job": self.job, "parts": entries, "rejects": len(rejects)}
         write_json(self.folder / MANIFEST, {"format": FORMAT, **about_job})
         return sum(int(str(entry["rows"])) for entry in entries)
@@ -112,7 +103,7 @@ class ExplanationStore:
     def _path(self, number: int) -> Path:
         return self.folder / f"part-{number:05d}.parquet"
 
-    def _about(self, number: int) -> list[Reject] | None:
+    def _about(self, number: int) -> list[Rejected] | None:
         """The rejects of a part of this job, None where there is no such part."""
         import pyarrow
         import pyarrow.parquet
@@ -124,14 +115,9 @@ class ExplanationStore:
             about = pyarrow.parquet.read_metadata(path).metadata or {}
             if about.get(b"job", b"").decode() != self.job:
                 return None
-            return [Reject(r["id"], r["reason"]) for r in json.loads(about[b"rejects"])]
+            return [Rejected(**r) for r in json.loads(about[b"rejects"])]
         except (OSError, pyarrow.ArrowException, KeyError, TypeError, ValueError):
             return None  # damaged: it is made again
-
-
-def job_digest(**of: Any) -> str:
-    """Returns the digest of JSON values that a job follows from."""
-    return hashlib.sha256(json.dumps(of, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def write_explanations(explanations: Iterable[Explanation], folder: Path) -> int:
@@ -171,18 +157,27 @@ def read_explanations(folder: Path) -> Iterator[Explanation]:
         raise InputError(str(folder), "no explanations", "", "run `fli2moe explain` first")
     data = read_json(manifest, AGAIN)
     try:
-        parts = [(folder / Path(part["file"]).name, part["sha256"]) for part in data["parts"]]
+        parts = _listed(data, folder)
     except (KeyError, TypeError):
         raise InputError(str(manifest), "damaged", FORMAT, AGAIN) from None
     for path, digest in parts:
-        if not path.is_file() or file_digest(path) != digest:
+        if not _is_sound(path, digest):
             raise InputError(str(path), "missing or damaged", f"sha256 {digest[:12]}", AGAIN)
         for text in pyarrow.parquet.read_table(path, columns=["explanation"])[0].to_pylist():
             yield Explanation.from_json(text)
 
 
+def _listed(manifest: Any, folder: Path) -> list[tuple[Path, str]]:
+    """(file, checksum) of each part that a manifest names; names lead nowhere else."""
+    return [(folder / Path(part["file"]).name, part["sha256"]) for part in manifest["parts"]]
+
+
+def _is_sound(path: Path, digest: str) -> bool:
+    return path.is_file() and file_digest(path) == digest
+
+
 def _write_part(
-    rows: Sequence[Explanation], path: Path, job: str, rejects: Sequence[Reject]
+    rows: Sequence[Explanation], path: Path, job: str, rejects: Sequence[Rejected]
 ) -> None:
     import pyarrow
     import pyarrow.parquet

@@ -10,14 +10,17 @@ import logging
 import os
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fli2moe.errors import FLI2MoEError, MachineError
+from fli2moe.errors import FLI2MoEError, InputError, MachineError
+
+if TYPE_CHECKING:
+    from fli2moe.parallel.workers import Done, Job
 
 KNOCK_SECONDS = 5
 
 
-def run_on_ray(job: Any, parts: Sequence[int], done: Any, address: str | None) -> None:
+def run_on_ray(job: Job, parts: Sequence[int], done: Done, address: str | None) -> None:
     """Does the parts of a job on a cluster; see `run_parts`.
 
     A worker or node that is lost costs what it was doing: Ray starts that again elsewhere. An error
@@ -68,7 +71,7 @@ def _connect(ray: Any, address: str | None) -> None:
     _check_reachable(address)
     options = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        ray.init(address=address or "local", _temp_dir=None, **options)
+        ray.init(address=address or "local", **options)
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, SystemExit) as error:
         raise _unreachable(address or "this machine", str(error).split("\n")[0][:200]) from None
 
@@ -91,7 +94,7 @@ def _unreachable(where: str, why: str) -> MachineError:
 class _Actor:
     """One worker: opens the job once, then does one part after another."""
 
-    def __init__(self, job: Any) -> None:
+    def __init__(self, job: Job) -> None:
         self.job, self.opened = job, job.open()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -115,7 +118,5 @@ class _Error:
 
     @staticmethod
     def from_text(text: str) -> FLI2MoEError:
-        from fli2moe.errors import InputError
-
         kind, *parts = text.split("\x1f")
         return (MachineError if kind == "MachineError" else InputError)(*parts)

@@ -9,8 +9,8 @@ from pathlib import Path
 from fli2moe.config import Config
 from fli2moe.data.sample import SPLITS, Dataset, Sample
 from fli2moe.encoders import Encoder
-from fli2moe.feature_cache import SHARD_ROWS, FeatureCache, content_key
-from fli2moe.features import encode_samples
+from fli2moe.feature_cache import FeatureCache
+from fli2moe.features import encode_samples, keys_of, missing_shards
 from fli2moe.run_folder import load_encoders
 
 
@@ -57,14 +57,11 @@ def encode_job(
     """
     shards: list[Shard] = []
     for modality, encoder in encoders.items():
-        there = FeatureCache(cache, encoder)
-        known: set[str] = set()
+        there, known = FeatureCache(cache, encoder), set[str]()
         for split in SPLITS:
-            samples = [s for s in dataset.split(split) if modality in s.inputs]
-            keys = [content_key(s.inputs[modality], encoder.kind, s.id) for s in samples]
-            todo = [i for i in there.missing(keys) if keys[i] not in known]
-            known |= {keys[i] for i in todo}
-            for start in range(0, len(todo), SHARD_ROWS):
-                part = tuple(samples[i] for i in todo[start : start + SHARD_ROWS])
-                shards.append(Shard(modality, part))
+            samples = dataset.split(split)
+            keys = keys_of(samples, modality, encoder.kind)
+            for part in missing_shards(there, keys, known):
+                shards.append(Shard(modality, tuple(samples[i] for i in part)))
+                known |= {str(keys[i]) for i in part}
     return EncodeJob(config, cache, tuple(shards))

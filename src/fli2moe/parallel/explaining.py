@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fli2moe.data.rejects import Rejected
 from fli2moe.data.sample import Sample
 from fli2moe.errors import FLI2MoEError, one_line
 from fli2moe.explain.explanation import Explanation
-from fli2moe.explain.store import ExplanationStore, Reject, job_digest
+from fli2moe.explain.store import ExplanationStore
 from fli2moe.features import encode_samples
+from fli2moe.files import json_digest
 from fli2moe.predictor import Predictor
 
 PARTS, MOST = 64, 16
@@ -57,7 +59,7 @@ class ExplainJob:
 
     def store(self, predictor: Predictor) -> ExplanationStore:
         """Returns where the parts go: what is there of the same job counts."""
-        job = job_digest(
+        job = json_digest(
             fingerprint=predictor.fingerprint,
             explain=predictor.config.explain.model_dump(mode="json"),
             seed=self.seed,
@@ -78,14 +80,14 @@ class ExplainJob:
         """Explains the samples of one part and writes them."""
         predictor, store = opened
         rows: list[Explanation] = []
-        rejects: list[Reject] = []
+        rejects: list[Rejected] = []
         for sample in self.part(part):
             try:
                 rows += list(self._explain(predictor, sample))
             except FLI2MoEError as error:
                 if self.on_bad == "stop":
                     raise
-                rejects.append(Reject(sample.id, one_line(str(error))))
+                rejects.append(Rejected(sample.id, None, one_line(str(error))))
         store.write(part, rows, rejects)
 
     def _explain(self, predictor: Predictor, sample: Sample) -> Sequence[Explanation]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import numpy as np
 from fli2moe.data.sample import Sample
 from fli2moe.display import places
 from fli2moe.display.notable import notable_pairs
+from fli2moe.display.wording import doubt
 from fli2moe.encoders.images import open_picture
 from fli2moe.errors import InputError, one_line, unknown_name
 from fli2moe.explain.explanation import Explanation
@@ -39,11 +39,8 @@ GAP = 0.55  # inches between text and pictures, where the lines run
 LONGEST_SIDE = 1024  # pixels of a drawn picture
 
 
-@dataclass
-class _Spot:
-    """Where one player is drawn, in inches from the upper left corner: boxes (x0, y0, x1, y1)."""
-
-    boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
+_Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in inches from the upper left corner."""
 
 
 def plot_explanation(
@@ -113,7 +110,7 @@ class _Canvas:
 
     def __init__(self, width: float) -> None:
         self.width, self.y = width, 0.12
-        self.spots: dict[tuple[str, int], _Spot] = {}  # (modality, token)
+        self.spots: dict[tuple[str, int], list[_Box]] = {}  # of each (modality, token)
         self.later: list[Any] = []
 
     def write(
@@ -204,9 +201,7 @@ class _Canvas:
             names = (
                 places.name_in_words(p, explanation, sample) for p in (pair.first, pair.second)
             )
-            doubt = "" if key.endswith((".clear", ".against")) else " (may be luck)"
-            value = str(pair).rpartition(": ")[2]
-            line = f"{rank}  {one_line(' × '.join(names))}  {value}{doubt}"
+            line = f"{rank}  {one_line(' × '.join(names))}  {pair.amount}{doubt(key)}"
             for part in textwrap.wrap(line, int(self.width / LETTER), subsequent_indent="    "):
                 self._label(0.15, self.y + 0.05, part, COLOUR[kind])
                 self.y += 0.2
@@ -217,15 +212,11 @@ class _Canvas:
         self._label(0.15, self.y + 0.08, one_line(modality))
         self.y += 0.22
 
-    def _own(
-        self, tokens: Sequence[int], modality: str, box: tuple[float, float, float, float]
-    ) -> None:
+    def _own(self, tokens: Sequence[int], modality: str, box: _Box) -> None:
         for token in tokens:
-            self.spots.setdefault((modality, token), _Spot()).boxes.append(box)
+            self.spots.setdefault((modality, token), []).append(box)
 
-    def _tint(
-        self, box: tuple[float, float, float, float], alpha: float, colour: str = HEAT
-    ) -> None:
+    def _tint(self, box: _Box, alpha: float, colour: str = HEAT) -> None:
         def draw(axes: Axes) -> None:
             from matplotlib.patches import Rectangle
 
@@ -239,7 +230,7 @@ class _Canvas:
     def _text(
         self,
         x: float,
-        box: tuple[float, float, float, float],
+        box: _Box,
         word: str,
         families: Sequence[str],
         unseen: int,
@@ -276,7 +267,7 @@ class _Canvas:
 
         self.later.append(draw)
 
-    def _picture(self, path: str, frame: tuple[float, float, float, float]) -> None:
+    def _picture(self, path: str, frame: _Box) -> None:
         x0, y0, x1, y1 = frame
         try:
             picture = open_picture(path)
@@ -335,15 +326,11 @@ def _join(
     rank: int,
     pair: Pair,
     explanation: Explanation,
-    spots: Mapping[tuple[str, int], _Spot],
+    spots: Mapping[tuple[str, int], list[_Box]],
 ) -> None:
     """Draws the line of a pair, from edge to edge where one is above the other."""
     boxes = [
-        [
-            box
-            for token in player.tokens
-            for box in spots.get((player.modality, token), _Spot()).boxes
-        ]
+        [box for token in player.tokens for box in spots.get((player.modality, token), ())]
         for player in (pair.first, pair.second)
     ]
     if not all(boxes):
@@ -367,7 +354,7 @@ def _join(
     )  # fmt: skip
 
 
-def _around(boxes: Sequence[tuple[float, ...]]) -> tuple[float, float, float, float]:
+def _around(boxes: Sequence[tuple[float, ...]]) -> _Box:
     """The box around those on the first one's line; a group that goes on stays short."""
     first = [box for box in boxes if abs(box[1] - boxes[0][1]) < LINE_HEIGHT / 2]
     kept = first if len(first) < len(boxes) and boxes[0][3] - boxes[0][1] < LINE_HEIGHT else boxes
@@ -375,7 +362,7 @@ def _around(boxes: Sequence[tuple[float, ...]]) -> tuple[float, float, float, fl
     return min(x0), min(y0), max(x1), max(y1)
 
 
-def _outline(axes: Axes, kind: str, box: tuple[float, float, float, float]) -> None:
+def _outline(axes: Axes, kind: str, box: _Box) -> None:
     from matplotlib.patches import Rectangle
 
     x0, y0, x1, y1 = box

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from fli2moe import __version__
 from fli2moe.data.sample import Sample
 from fli2moe.display.pictures import LONGEST_SIDE
+from fli2moe.display.templates import Templates
 from fli2moe.display.wording import SENTENCES
 from fli2moe.errors import InputError
 from fli2moe.explain.explanation import Explanation
@@ -124,19 +124,7 @@ def _sample_ids(explanations: Sequence[Explanation], samples: Sequence[Sample]) 
 
 
 def _fill(cards: list[dict[str, Any]], about: dict[str, Any]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fli2moe.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-    def raw(name: str) -> Markup:  # our own file, not data
-        loader = environment.loader
-        assert loader is not None
-        return Markup(loader.get_source(environment, name)[0])
-
+    templates = Templates("fli2moe.report")
     gallery = [
         {key: c[key] for key in ("id", "icon", "predicted", "right", "classes", "expert")}
         for c in cards
@@ -152,7 +140,8 @@ def _fill(cards: list[dict[str, Any]], about: dict[str, Any]) -> str:
     }
     # The nonce must be out of reach of whoever wrote the data; they cannot know a hash over it.
     digest = hashlib.sha256(repr((body, __version__)).encode("utf-8", "replace"))
-    return environment.get_template("page.html.j2").render(
+    return templates.render(
+        "page.html.j2",
         **body,
         page=PAGE,
         packed=len(cards) > MANY,
@@ -160,8 +149,8 @@ def _fill(cards: list[dict[str, Any]], about: dict[str, Any]) -> str:
         version=__version__,
         sentences=_safe_json(SENTENCES),
         planted=any(v["truth"] for c in cards for v in c["views"]),
-        style=raw("page.css"),
-        script=Markup("\n").join(raw(name) for name in SCRIPTS),
+        style=templates.raw("page.css"),
+        script=Markup("\n").join(templates.raw(name) for name in SCRIPTS),
     )
 
 

@@ -30,7 +30,7 @@ function fromAddress(move) {
 }
 
 // Samples that fit the filters stand on pages; all others are hidden.
-const PAGE = 50; // as in page.py
+const PAGE = Number(document.getElementById("gallery").dataset.page);
 const byId = (id) => document.getElementById(id);
 const find = byId("find"), which = byId("which");
 const ofClass = byId("of-class"), ofExpert = byId("of-expert");
