@@ -14,7 +14,7 @@ import pytest
 
 from fli2moe.errors import MachineError
 from fli2moe.evaluation.evaluate import PARTS
-from fli2moe.files import locked
+from fli2moe.files import HOLDER, locked
 from fli2moe.runs import evaluate_run
 
 MAIN = "from fli2moe.cli import main; main()"
@@ -93,12 +93,15 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path):
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(MachineError, match="another fli2moe process works on it"), locked(tmp_path):
+    with (
+        pytest.raises(MachineError, match="another fli2moe process works on it: "),
+        locked(tmp_path),
+    ):
         pass
     holder.send_signal(signal.SIGKILL)  # a lock does not outlive its process
     holder.communicate(timeout=30)
     with locked(tmp_path):
-        assert not list(tmp_path.iterdir())
+        assert [p.name for p in tmp_path.iterdir()] == [HOLDER]
 
 
 @pytest.mark.slow
@@ -112,7 +115,8 @@ def test_sigterm_ends_in_one_line_and_the_same_command_goes_on(run: Path):
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 4
-    assert said == "fli2moe: interrupted; run the same command again\n"
+    assert said.startswith("fli2moe: interrupted; run the same command again: fli2moe evaluate")
+    assert said.count("\n") == 1
     assert not (run / "metrics.json").exists()
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     assert (run / "metrics.json").is_file()

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fli2moe import ranks
 from fli2moe.data.paths import PICTURE_SUFFIXES
 from fli2moe.data.sample import Dataset, Sample
 from fli2moe.encoders import Encoder
@@ -61,6 +62,9 @@ class EncodedSplit:
 class Batches:
     """An iterable over batches of a split; each epoch's order follows from (seed, epoch).
 
+    One of several training processes gets its share of each batch: sample r, r + n, r + 2n, ... of
+    it, for rank r of n. Together they see what one process sees.
+
     Args:
         split: the samples.
         size: of a batch; a smaller last one is left out in training, unless it is the only one.
@@ -82,8 +86,9 @@ class Batches:
             order = torch.randperm(len(self.split), generator=generator)
             self.epoch += 1
         for step in range(len(self)):
-            index = order[step * self.size : (step + 1) * self.size].tolist()
-            yield self.split.batch(index)
+            index = order[step * self.size : (step + 1) * self.size][ranks.rank() :: ranks.world()]
+            if len(index):  # the last one may have fewer samples than there are processes
+                yield self.split.batch(index.tolist())
 
 
 def encode_split(

@@ -6,6 +6,7 @@ Heavy imports stand inside the commands, so that `fli2moe --help` answers at onc
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -28,9 +29,10 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except FLI2MoEError as error:
-            _fail(str(error), error.exit_code)
+            _fail(str(error), error.exit_code, error)
         except KeyboardInterrupt:
-            _fail("interrupted; run the same command again", 4)
+            again = shlex.join(["fli2moe", *sys.argv[1:]])
+            _fail(f"interrupted; run the same command again: {again}", 4)
 
 
 app = typer.Typer(
@@ -163,22 +165,33 @@ def train(
     on_bad: Annotated[
         str | None, typer.Option(help="stop at a bad sample, or skip it; data.on_bad")
     ] = None,
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="of each node, a process each; training.devices")
+    ] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="machines; training.nodes")] = None,
     log: Annotated[
         list[str] | None, typer.Option(help="csv or tensorboard, into OUT/log; repeatable")
     ] = None,
 ) -> None:
     """Encode once and train the model that a configuration names."""
+    from fli2moe import ranks
     from fli2moe.config import Config
+    from fli2moe.parallel.launching import end_with_parent, is_supervised
     from fli2moe.runs import train_run
     from fli2moe.terminal import Terminal
 
     values = overrides(override or [])
-    if seed is not None:
-        values["seed"] = seed
-    if on_bad is not None:
-        values["data.on_bad"] = on_bad
+    flags = {
+        "seed": seed,
+        "data.on_bad": on_bad,
+        "training.devices": devices,
+        "training.nodes": nodes,
+    }
+    values |= {key: value for key, value in flags.items() if value is not None}
     settings = Config.from_yaml(config, overrides=values, preset=preset)
-    with Terminal() as terminal:
+    second = settings.training.processes > 1 and not ranks.is_first()
+    end_with_parent()
+    with Terminal(quiet=second) as terminal:
         train_run(
             settings,
             out,
@@ -187,7 +200,8 @@ def train(
             progress=terminal.step,
             progress_epoch=terminal.epoch,
         )
-        terminal.say(f"trained: {out}")
+        if not is_supervised():
+            terminal.say(f"trained: {out}")
 
 
 @app.command()
@@ -432,8 +446,13 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _fail(line: str, code: int) -> NoReturn:
+def _fail(line: str, code: int, error: FLI2MoEError | None = None) -> NoReturn:
     """Ends the process; inside an `except` block, the traceback comes first with --debug."""
+    if "TORCHELASTIC_ERROR_FILE" in os.environ:
+        from fli2moe.parallel.launching import left_to_parent
+
+        if left_to_parent(error):
+            sys.exit(code)
     if os.environ.get("FLI2MOE_DEBUG"):
         traceback.print_exc()
     typer.echo(f"fli2moe: {one_line(line)}", err=True)

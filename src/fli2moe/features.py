@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from fli2moe.data.sample import Sample
 from fli2moe.encoders import Encoder
 from fli2moe.errors import InputError
 from fli2moe.feature_cache import SHARD_ROWS, FeatureCache, content_key
+from fli2moe.files import check_writable, locked
 from fli2moe.tokens import TokenBatch
 
 Progress = Callable[[str, int, int], None]
@@ -109,18 +111,56 @@ def encode_samples(
     """
     caches, all_keys = {}, {}
     for modality, encoder in encoders.items():
-        cache = FeatureCache(folder, encoder)
         keys = keys_of(samples, modality, encoder.kind)
-        shards = missing_shards(cache, keys)
-        before, total = 0, sum(map(len, shards))
-        for part in shards:
-            names = [f"sample {samples[i].id}, modality {modality}" for i in part]
-            report = partial(_after, progress, modality, before, total) if progress else None
-            inputs = [samples[i].inputs[modality] for i in part]
-            cache.add([str(keys[i]) for i in part], inputs, names, report)
-            before += len(part)
+        cache = FeatureCache(folder, encoder)
+        if missing_shards(cache, keys):
+            with encoding_into(cache) as cache:  # with what another process has added meanwhile
+                encode_missing(cache, samples, keys, modality, progress)
         caches[modality], all_keys[modality] = cache, tuple(keys)
     return Features(caches, all_keys)
+
+
+@contextmanager
+def encoding_into(cache: FeatureCache) -> Iterator[FeatureCache]:
+    """Holds a cache so that nothing is encoded twice, and yields it as it then is.
+
+    It waits for another process that encodes into it.
+
+    Raises:
+        MachineError: when the folder cannot be made.
+    """
+    check_writable(cache.folder)
+    with locked(cache.folder, wait=True):
+        yield FeatureCache(cache.folder.parent, cache.encoder)
+
+
+def encode_missing(
+    cache: FeatureCache,
+    samples: Sequence[Sample],
+    keys: Sequence[str | None],
+    modality: str,
+    progress: Progress | None = None,
+) -> None:
+    """Encodes what a cache lacks; the caller sees to it that nobody else does.
+
+    Args:
+        cache: of one encoder.
+        samples: those that have the modality are encoded.
+        keys: of the samples, see `keys_of`.
+        modality: which input of the samples.
+        progress: called with (modality, rows done, rows to do).
+
+    Raises:
+        InputError: when a sample cannot be encoded; rows before its shard stay cached.
+    """
+    shards = missing_shards(cache, keys)
+    before, total = 0, sum(map(len, shards))
+    for part in shards:
+        names = [f"sample {samples[i].id}, modality {modality}" for i in part]
+        report = partial(_after, progress, modality, before, total) if progress else None
+        inputs = [samples[i].inputs[modality] for i in part]
+        cache.add([str(keys[i]) for i in part], inputs, names, report)
+        before += len(part)
 
 
 def keys_of(samples: Sequence[Sample], modality: str, kind: str) -> list[str | None]:

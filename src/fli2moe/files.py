@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +17,10 @@ from fli2moe.errors import InputError, MachineError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+HOLDER = ".in-use"
+"""In a locked folder: which process works on it, for the message that others get."""
 
 
 @contextlib.contextmanager
@@ -52,33 +58,53 @@ def complete_file(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Holds a folder that exists, so that no second process works on it at the same time.
 
-    The system gives the lock back when the process ends, however it ends. Nothing is locked where
-    the system has no such locks.
+    The system gives the lock back when the process ends, however it ends: there are no stale ones.
+    Nothing is locked where the system has no such locks.
+
+    Args:
+        folder: what is held.
+        wait: until another process is done with it, instead of an error.
 
     Raises:
-        MachineError: when another process holds it.
+        MachineError: when another process holds it; it says which.
     """
     try:
         import fcntl
     except ImportError:  # not a Unix
         yield
         return
-    handle = os.open(folder, os.O_RDONLY)
+    handle, note = os.open(folder, os.O_RDONLY), folder / HOLDER
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             remedy = "wait for it, or choose another folder"
-            found = "another fli2moe process works on it"
+            found = f"another fli2moe process works on it{_holder(note)}"
             raise MachineError(str(folder), found, "", remedy) from None
         except OSError:  # a file system without locks
             pass
-        yield
+        try:
+            with contextlib.suppress(OSError):  # what cannot be written says so where it matters
+                now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+                who = {"process": os.getpid(), "host": socket.gethostname(), "since": now}
+                note.write_text(json.dumps(who), encoding="utf-8")
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                note.unlink()
     finally:
         os.close(handle)
+
+
+def _holder(note: Path) -> str:
+    try:
+        who = json.loads(note.read_text(encoding="utf-8"))
+        return f": {who['process']} on {who['host']} since {who['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def check_writable(folder: Path) -> None:

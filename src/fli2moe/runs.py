@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fli2moe import report
+from fli2moe import ranks, report
 from fli2moe.batches import check_kinds
 from fli2moe.config import Config
 from fli2moe.data.load import load_dataset
@@ -18,9 +19,10 @@ from fli2moe.errors import InputError, unknown_name
 from fli2moe.evaluation import evaluate, metric_tables
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.store import read_explanations
-from fli2moe.features import Progress, default_cache, encode_samples
+from fli2moe.feature_cache import FeatureCache
+from fli2moe.features import Progress, default_cache, encode_samples, encoding_into
 from fli2moe.files import check_writable, locked, read_json
-from fli2moe.parallel import ExplainJob, encode_job, run_parts
+from fli2moe.parallel import ExplainJob, encode_job, launch, run_parts
 from fli2moe.parallel.explaining import ON_BAD
 from fli2moe.plot import can_plot, metric_figures, save_figure
 from fli2moe.predictor import Predictor
@@ -46,6 +48,9 @@ def train_run(
 ) -> Predictor:
     """Trains what `config` names into the run folder `out`.
 
+    With `training.devices` or `training.nodes` above 1 this starts the processes and waits for
+    them, unless it is one of them already (torchrun, srun).
+
     Args:
         config: everything the run needs.
         out: the run folder.
@@ -64,20 +69,27 @@ def train_run(
 
     if not overwrite:
         refuse_overwriting(out)  # before the data are read
+    several = config.training.processes > 1
+    if several and not ranks.is_rank():
+        check_writable(out)
+        launch(config, out, overwrite=overwrite, log=log)
+        return Predictor.load(out)
+    first = not several or ranks.is_first()
     dataset = load_dataset(config.data)
     for note in dataset.notes:
         logger.warning("data: %s", note)
     check_writable(out)
-    loggers = loggers_of(log, out)
+    loggers = loggers_of(log, out) if first else []
     encoders = load_encoders(config)
     dataset = usable(dataset, config, encoders, default_cache(out), progress)
-    _tell(dataset, out)
+    if first:
+        _tell(dataset, out)
 
     def epoch(row: Mapping[str, float]) -> None:
         if progress_epoch:
             progress_epoch(config.model.name, row)
 
-    with locked(out):
+    with locked(out) if first else nullcontext():
         predictor = fit(
             config,
             dataset,
@@ -88,7 +100,8 @@ def train_run(
             progress_epoch=epoch,
             loggers=loggers,
         )
-        _forget_results(out)
+        if first:
+            _forget_results(out)
     return predictor
 
 
@@ -274,16 +287,20 @@ def encode_data(
     dataset = load_dataset(config.data)
     encoders = load_encoders(config)
     check_kinds(dataset, encoders)
-    job = encode_job(config, dataset, encoders, default_cache(out))
-    finished = 0
+    cache = default_cache(out)
+    with ExitStack() as held:
+        for encoder in {e.fingerprint: e for e in encoders.values()}.values():
+            held.enter_context(encoding_into(FeatureCache(cache, encoder)))
+        job = encode_job(config, dataset, encoders, cache)
+        finished = 0
 
-    def done(part: int) -> None:
-        nonlocal finished
-        finished += 1
-        if progress:
-            progress("encode", finished, len(job.shards))
+        def done(part: int) -> None:
+            nonlocal finished
+            finished += 1
+            if progress:
+                progress("encode", finished, len(job.shards))
 
-    run_parts(job, range(len(job.shards)), workers, done, address=address)
+        run_parts(job, range(len(job.shards)), workers, done, address=address)
     return finished
 
 

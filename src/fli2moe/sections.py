@@ -185,7 +185,9 @@ class TrainingConfig(Strict):
     """The optimisation."""
 
     epochs: int = Field(40, ge=1, description="at most this many epochs")
-    batch_size: int = Field(32, ge=2, description="samples per step")
+    batch_size: int = Field(32, ge=2, description="samples per step, of all devices together")
+    devices: int = Field(1, ge=1, le=64, description="of each node, a process each")
+    nodes: int = Field(1, ge=1, le=1024, description="machines, which share the run folder")
     micro_batch: int | Literal["auto"] | None = Field(
         "auto",
         description="samples that run at once within a step, for the same gradients; null: all; "
@@ -218,6 +220,11 @@ class TrainingConfig(Strict):
     permute_labels: bool = Field(
         False, description="a control: labels of train and val change places among the samples"
     )
+
+    @property
+    def processes(self) -> int:
+        """Devices of all nodes."""
+        return self.devices * self.nodes
 
     @field_validator("micro_batch", mode="wrap")
     @classmethod

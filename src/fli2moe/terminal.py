@@ -28,12 +28,16 @@ class Terminal:
     """A console with one progress bar per stage; use as a context manager.
 
     Inside it, warnings of the library become lines of their own, above the bars.
+
+    Args:
+        console: where it prints; standard output by default.
+        quiet: prints nothing, for one of several processes that all do the same.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        self.console = console or Console(highlight=False, quiet=quiet)
         if console is None and not self.console.is_terminal:
-            self.console = Console(highlight=False, width=WIDTH)
+            self.console = Console(highlight=False, width=WIDTH, quiet=quiet)
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
+from fli2moe import ranks
 from fli2moe.accumulation import Lesson, Outcome, accumulate
 from fli2moe.batches import Batch, Batches
 from fli2moe.config import Config, TrainingConfig
@@ -30,6 +33,7 @@ from fli2moe.tokens import TokenBatch
 
 logger = logging.getLogger(__name__)
 
+PATIENCE = timedelta(minutes=10)  # with a process that does not answer
 COLLAPSED = 0.99  # mean weight of one expert
 CALMER = "lower training.learning_rate or set training.clip"
 
@@ -43,6 +47,11 @@ class Trainee(lightning.LightningModule):
     Randomness of a step follows from (seed, step) alone: noise, partners and masking whatever the
     `micro_batch`, dropout for one `micro_batch`. It steps by itself (Lightning's manual
     optimisation), for only the sum over micro-batches is the gradient that may be clipped.
+
+    As one of several processes it takes the mean of their gradients, once a step: the task loss is
+    that of the whole batch; what compares samples (partners of swaps, decorrelation, balance, pid)
+    compares those of a process, and means over the samples that have a modality are means of the
+    processes' means.
     """
 
     def __init__(
@@ -79,6 +88,10 @@ class Trainee(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         """Gives the optimiser what it knew."""
+        if not ranks.same_on_ranks(self.step):
+            found, expected = "processes find different states in it", "one that they share"
+            where = "the run folder"
+            raise InputError(where, found, expected, "put --out where all nodes can read it")
         if self.resumed is not None:
             optimizer = self.trainer.optimizers[0]
             optimizer.load_state_dict(self.resumed.optimizer_state(optimizer.state_dict()))
@@ -108,8 +121,8 @@ class Trainee(lightning.LightningModule):
 
     @property
     def step_seed(self) -> int:
-        """What everything random in the current step follows from."""
-        return self.config.seed * 1_000_003 + self.step
+        """What everything random in the current step of this process follows from."""
+        return self.config.seed * 1_000_003 + self.step + ranks.rank() * 500_000_003
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam or AdamW; the router has its own learning rate."""
@@ -147,11 +160,12 @@ class Trainee(lightning.LightningModule):
         """Takes one step along the gradients of the whole batch; returns its loss."""
         optimizer: Any = self.optimizers()
         loss = self.gradients(batch, self.manual_backward)
+        ranks.average_gradients(self.parameters())
         optimizer.step()
         return loss
 
     def gradients(self, batch: Batch, backward: Callable[[Tensor], None]) -> Tensor:
-        """Computes the parameters' gradients of one step, and returns its loss.
+        """Computes this process' gradients of one step, and returns the loss of all processes.
 
         Args:
             batch: any number of samples.
@@ -167,13 +181,14 @@ class Trainee(lightning.LightningModule):
         if self._opens_gate(outcome.each):  # from this step on: take it afresh, with other views
             torch.manual_seed(self.step_seed)
             outcome = self._learn(batch, tokens, backward)
-        if not bool(torch.isfinite(outcome.loss)):
+        loss = ranks.mean_over_ranks(outcome.loss)  # not finite in one: all stop
+        if not bool(torch.isfinite(loss)):
             raise InputError(f"training step {self.step}", "loss is not finite", "", CALMER)
         terms = {f"loss_{name}": x for name, x in outcome.terms.items()}
-        task = {"train_loss": outcome.loss, "loss_task": outcome.each.mean()}
+        task = {"train_loss": loss, "loss_task": outcome.each.mean()}
         self.terms.append({**task, **terms})
         self.latents = outcome.latents
-        return outcome.loss
+        return loss
 
     def _learn(
         self, batch: Batch, tokens: TokenBatch, backward: Callable[[Tensor], None]
@@ -202,7 +217,10 @@ class Trainee(lightning.LightningModule):
         return self.task.losses(logits, target, weights=weights, smoothing=smoothing)
 
     def take_terms(self) -> dict[str, float]:
-        """Returns the means of the loss and its terms since the last call, and effective ranks."""
+        """Returns the means of the loss and its terms since the last call, and effective ranks.
+
+        Of several processes: the loss is that of all, its terms are of this one's samples.
+        """
         row, self.terms = mean_terms(self.terms), []
         if self.latents is not None:
             ranks = effective_rank(self.latents).tolist()
@@ -222,8 +240,8 @@ class Trainee(lightning.LightningModule):
         Raises:
             InputError: when the model gives NaN or infinite logits.
         """
-        logits = torch.cat([pair[0] for pair in self.validation])
-        target = torch.cat([pair[1] for pair in self.validation])
+        logits = ranks.gather_rows(torch.cat([pair[0] for pair in self.validation]))
+        target = ranks.gather_rows(torch.cat([pair[1] for pair in self.validation]))
         self.validation = []
         if not bool(torch.isfinite(logits).all()):
             where = f"validation after step {self.step}"
@@ -237,13 +255,13 @@ class Trainee(lightning.LightningModule):
 
     def take_weights(self) -> dict[str, float]:
         """Returns each expert's mean router weight over the validation samples."""
-        means = torch.cat(self.weights).mean(0).tolist()
+        means = ranks.gather_rows(torch.cat(self.weights)).mean(0).tolist()
         self.weights = []
         return dict(zip(self.model.experts, means, strict=True))
 
     def _opens_gate(self, each: Tensor) -> bool:
         """Returns whether the gate opens now: the worst label's smoothed loss is low enough."""
-        per_label = each.mean(0) if each.ndim == 2 else each.mean()[None]
+        per_label = ranks.mean_over_ranks(each.mean(0) if each.ndim == 2 else each.mean()[None])
         self.running = per_label if self.running is None else 0.95 * self.running + 0.05 * per_label
         opens = self.gate_step is None and float(self.running.max()) < self.config.losses.gate_loss
         if opens:
@@ -265,6 +283,13 @@ def chosen_weights(training: TrainingConfig, task: Task, target: Tensor) -> Tens
     if training.class_weights == "balanced":
         return task.class_weights(target)
     return task.named_weights(training.class_weights)
+
+
+class _OneModel(DDPStrategy):
+    """Lightning's processes without its wrapper: a step may run backward often, and sums once."""
+
+    def configure_ddp(self) -> None:
+        """Leaves the model as it is; `Trainee` averages the gradients."""
 
 
 class Keeper(Callback):
@@ -328,7 +353,10 @@ def run_training(
     trainer = lightning.Trainer(
         max_epochs=options.epochs - len(history.rows),
         accelerator=find_device(config.device).type,
-        devices=1,
+        devices=options.devices,
+        num_nodes=options.nodes,
+        strategy=_OneModel(timeout=PATIENCE) if options.processes > 1 else "auto",
+        use_distributed_sampler=False,  # the batches are divided already
         precision=options.precision,
         callbacks=[keeper],
         logger=list(loggers) or False,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from fli2moe import ranks
 from fli2moe.batches import Batches, check_kinds, encode_split
 from fli2moe.config import Config
 from fli2moe.data.permuted import permuted_labels
@@ -73,21 +74,51 @@ def fit(
         if not dataset.split(name):
             raise InputError(dataset.source, f"no {name} samples", "train and val samples")
     check_losses(config)
+    _check_processes(config, dataset)
     if config.training.permute_labels:
         dataset = permuted_labels(dataset, config.seed)
     folder = None if out is None else Path(out)
     if folder is not None:
         if not overwrite:
             refuse_overwriting(folder)
-        else:
+        elif _speaks(config):
             (folder / "checkpoints" / STATE).unlink(missing_ok=True)
     found = load_encoders(config, encoders)
     reports = (progress, progress_epoch, loggers)
     if folder is None and cache is None:
         with tempfile.TemporaryDirectory() as passing:
-            return _fit(config, dataset, found, None, Path(passing), *reports)
+            return _fit(config, dataset, found, None, Path(passing), overwrite, *reports)
     cache_folder = default_cache(folder) if cache is None else Path(cache)
-    return _fit(config, dataset, found, folder, cache_folder, *reports)
+    return _fit(config, dataset, found, folder, cache_folder, overwrite, *reports)
+
+
+def _speaks(config: Config) -> bool:
+    """Returns whether this process writes files: not the second of several."""
+    return config.training.processes == 1 or ranks.is_first()
+
+
+def _check_processes(config: Config, dataset: Dataset) -> None:
+    """Refuses several devices where this process is alone, or has nothing to share out.
+
+    Raises:
+        InputError: naming the option.
+    """
+    options = config.training
+    total, size = options.processes, options.batch_size
+    if total == 1:
+        return
+    if not ranks.is_rank():
+        found = f"{total} in all, in a process that is alone"
+        remedy = "start it with `fli2moe train`, torchrun or srun"
+        raise InputError("training.devices", found, "as many processes", remedy)
+    if size % total or size < 2 * total:
+        found = f"{size} for {total} processes"
+        expected = f"a multiple of {total}, two samples each"
+        raise InputError("training.batch_size", found, expected)
+    for split, least in (("train", size), ("val", total)):
+        if len(dataset.split(split)) < least:
+            found = f"{len(dataset.split(split))} {split} samples for {total} processes"
+            raise InputError(dataset.source, found, f"{least} or more", "use fewer devices")
 
 
 def _task_of(config: Config, dataset: Dataset) -> Task:
@@ -105,6 +136,7 @@ def _fit(
     encoders: Mapping[str, Encoder],
     folder: Path | None,
     cache: Path,
+    overwrite: bool,
     progress: Progress | None,
     progress_epoch: ProgressEpoch | None,
     loggers: Sequence[Logger],
@@ -131,12 +163,12 @@ def _fit(
         later = Batches(val, 4 * size, None)
         identity = identity_of(config, train, val)
         path = None if folder is None else folder / "checkpoints" / STATE
-        if path is not None and (state := read_state(path, identity)):
+        if path is not None and not overwrite and (state := read_state(path, identity)):
             trainee.resume(state)
             logger.warning("going on after epoch %d of an interrupted training", len(state.rows))
 
         def keep(state: TrainingState) -> None:
-            if path is None:
+            if path is None or not _speaks(config):
                 return
             if state.best_epoch == len(state.rows) - 1:
                 write_tensors(path.with_name("best.safetensors"), state.part("best"))
@@ -146,7 +178,7 @@ def _fit(
     model.load_state_dict(history.best)
     model.eval().to(find_device(config.device))
     predictor = Predictor(config, task, model, encoders, means)
-    if folder is not None:
+    if folder is not None and _speaks(config):
         summary = {
             "fingerprint": predictor.fingerprint,
             "parameters": parameter_count(model),

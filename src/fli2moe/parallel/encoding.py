@@ -10,13 +10,13 @@ from fli2moe.config import Config
 from fli2moe.data.sample import SPLITS, Dataset, Sample
 from fli2moe.encoders import Encoder
 from fli2moe.feature_cache import FeatureCache
-from fli2moe.features import encode_samples, keys_of, missing_shards
+from fli2moe.features import encode_missing, keys_of, missing_shards
 from fli2moe.run_folder import load_encoders
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What one part encodes: samples of a modality, as `encode_samples` would take them."""
+    """What one part encodes: samples that have a modality."""
 
     modality: str
     samples: tuple[Sample, ...]
@@ -24,7 +24,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class EncodeJob:
-    """Encodes what is not in the cache yet.
+    """Encodes what is not in the cache yet; who runs it holds the caches.
 
     Attributes:
         config: names the encoders.
@@ -43,8 +43,9 @@ class EncodeJob:
     def do(self, opened: Mapping[str, Encoder], part: int) -> None:
         """Encodes one shard."""
         shard = self.shards[part]
-        only = {shard.modality: opened[shard.modality]}
-        encode_samples(shard.samples, only, self.cache)
+        encoder = opened[shard.modality]
+        keys = keys_of(shard.samples, shard.modality, encoder.kind)
+        encode_missing(FeatureCache(self.cache, encoder), shard.samples, keys, shard.modality)
 
 
 def encode_job(
