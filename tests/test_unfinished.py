@@ -120,3 +120,21 @@ def test_sigterm_ends_in_one_line_and_the_same_command_goes_on(run: Path):
     assert not (run / "metrics.json").exists()
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
     assert (run / "metrics.json").is_file()
+
+
+@pytest.mark.slow
+def test_several_processes_measure_the_same(run: Path, tmp_path: Path):
+    options = {"evaluation.parts": ["interaction_share", "faithfulness", "concentration"]}
+    alone = evaluate_run(run, options=options, seed=1)
+    (run / "metrics.json").unlink()
+    seen: list[tuple[int, int]] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage == "evaluate":
+            seen.append((done, total))
+
+    both = evaluate_run(run, options=options, seed=1, workers="2", progress=progress)
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    assert untimed(both) == untimed(alone)
+    assert all(both["seconds"][part] > 0 for part in options["evaluation.parts"])
+    assert not (run / ".evaluation").exists()

@@ -211,6 +211,8 @@ def evaluate(
         list[Path] | None, typer.Option(help="another run on the same data, shown beside")
     ] = None,
     seed: Seed = None,
+    workers: Workers = "1",
+    address: Address = None,
     override: Settings = None,
 ) -> None:
     """Measure a trained model on its test split; writes metrics.json."""
@@ -221,7 +223,13 @@ def evaluate(
     options = overrides(override or [])
     with Terminal() as terminal:
         metrics = evaluate_run(
-            run, against=against or [], options=options, seed=seed, progress=terminal.step
+            run,
+            against=against or [],
+            options=options,
+            seed=seed,
+            workers=workers,
+            address=address,
+            progress=terminal.step,
         )
         terminal.tables(metric_tables(metrics))
         terminal.say(f"metrics: {run / 'metrics.json'}")

@@ -16,7 +16,7 @@ from fli2moe.data.load import load_dataset
 from fli2moe.data.rejects import REJECTS, write_rejects
 from fli2moe.data.sample import Dataset, Sample
 from fli2moe.errors import InputError, unknown_name
-from fli2moe.evaluation import evaluate, metric_tables
+from fli2moe.evaluation import EvaluateJob, evaluate, metric_tables
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.store import read_explanations
 from fli2moe.feature_cache import FeatureCache
@@ -121,6 +121,8 @@ def evaluate_run(
     against: Sequence[Path] = (),
     options: Mapping[str, Any] | None = None,
     seed: int | None = None,
+    workers: str = "1",
+    address: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measures the run's model on its test split and writes what was found into the run folder.
@@ -134,6 +136,9 @@ def evaluate_run(
             as tell it from the others and from the model.
         options: {`explain.key` or `evaluation.key`: value} over the run's config, for this call.
         seed: of every choice of samples and every estimate; the config's by default.
+        workers: `1`, a number of processes, or `ray`: each measures whole parts of the evaluation;
+            the results are the same.
+        address: of a Ray cluster.
         progress: called with (stage, done, total).
 
     Raises:
@@ -147,15 +152,31 @@ def evaluate_run(
         if other.config.data != predictor.config.data:
             raise InputError(f"--against {name}", "trained on other data", "the same data section")
     config, cache = predictor.config, default_cache(run)
-    dataset = load_dataset(config.data)
+    dataset = usable(load_dataset(config.data), config, predictor.encoders, cache, progress)
+    seed = config.seed if seed is None else seed
+
+    def ahead(sections: Sequence[str]) -> None:
+        given = dict(options or {})
+        job = EvaluateJob(run.resolve(), dataset.test, cache, seed, given, tuple(sections))
+        finished = 0
+
+        def done(part: int) -> None:
+            nonlocal finished
+            finished += 1
+            if progress:
+                progress("evaluate", finished, len(sections))
+
+        run_parts(job, job.order(), workers, done, address=address)
+
     with locked(run):
         metrics = evaluate(
             predictor,
-            usable(dataset, config, predictor.encoders, cache, progress),
+            dataset,
             cache=cache,
             out=run,
             against=others,
-            seed=predictor.config.seed if seed is None else seed,
+            seed=seed,
+            ahead=None if workers == "1" else ahead,
             progress=progress,
         )
         predictor.write_card(run)  # it shows the figures

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fli2moe.data.sample import Dataset
 from fli2moe.errors import InputError
 from fli2moe.evaluation.across_models import check_comparable, compare_explanations
-from fli2moe.evaluation.concentration import concentration
-from fli2moe.evaluation.faithfulness import faithfulness
-from fli2moe.evaluation.interactions import interaction_shares
 from fli2moe.evaluation.linear_probe import linear_probe
-from fli2moe.evaluation.pair_masking import pair_masking
 from fli2moe.evaluation.part import Part
-from fli2moe.evaluation.planted import planted_recovery
 from fli2moe.evaluation.rendering import to_latex, to_markdown
 from fli2moe.evaluation.results import write_samples
-from fli2moe.evaluation.sanity import sanity
+from fli2moe.evaluation.sections import PARTS, measured, timed
 from fli2moe.evaluation.split import TestSplit, run_split
-from fli2moe.evaluation.stability import stability
 from fli2moe.evaluation.tables import metric_tables
 from fli2moe.evaluation.task import expert_figures, task_metrics
 from fli2moe.evaluation.unfinished import Unfinished
@@ -30,16 +22,8 @@ from fli2moe.features import Progress
 from fli2moe.files import write_json, write_text
 from fli2moe.predictor import Predictor
 
-PARTS: dict[str, Callable[[Predictor, TestSplit, int, Progress | None], Part]] = {
-    "interaction_share": interaction_shares,
-    "faithfulness": faithfulness,
-    "concentration": concentration,
-    "pair_masking": pair_masking,
-    "planted": planted_recovery,
-    "sanity": sanity,
-    "stability": stability,
-}
-"""Sections of `metrics.json` beside `task` and `experts`; an empty one is left out."""
+Ahead = Callable[[Sequence[str]], None]
+"""Called with names of parts."""
 
 
 def evaluate(
@@ -50,6 +34,7 @@ def evaluate(
     out: str | Path | None = None,
     against: Mapping[str, Predictor] | None = None,
     seed: int = 0,
+    ahead: Ahead | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Measures a trained model on the test split.
@@ -65,6 +50,8 @@ def evaluate(
         against: {name: other model}, whose task metrics stand beside (the dense baseline), and
             whose explanations are compared with this one's where `evaluation.parts` has `sanity`.
         seed: of every choice of samples and every estimate.
+        ahead: called with the parts that are not there yet, to have them measured by others, which
+            keep them in `out`.
         progress: called with (stage, done, total).
 
     Raises:
@@ -82,7 +69,7 @@ def evaluate(
     if not dataset.test:
         raise InputError(dataset.source, "no test samples", "a test split")
     seconds: dict[str, float] = {}
-    with _timed(seconds, "task"):
+    with timed(seconds, "task"):
         test = run_split(predictor, dataset.test, Path(cache), progress)
         metrics: dict[str, Any] = {
             "data": {"source": Path(dataset.source).name, "test_samples": len(test.samples)},
@@ -96,25 +83,22 @@ def evaluate(
             split = run_split(other, dataset.test, Path(cache), progress)
             metrics.setdefault("against", {})[theirs] = task_metrics(other, split)
     if options.probe and dataset.train:
-        with _timed(seconds, "linear_probe"):
+        with timed(seconds, "linear_probe"):
             probe = linear_probe(predictor, dataset, Path(cache), test, progress)
         metrics["linear_probe"] = probe
     settings = {"seed": seed, **options.model_dump(mode="json")}
     settings["explain"] = predictor.config.explain.model_dump(mode="json")
-    of = {"model": predictor.fingerprint, "settings": {**settings, "parts": ()}}
-    samples = [(s.id, s.labels, sorted(s.inputs.items())) for s in test.samples]
-    unfinished = Unfinished(None if out is None else Path(out), {**of, "samples": samples})
+    unfinished = Unfinished.of(None if out is None else Path(out), predictor, test, seed)
+    asked = [section for section in PARTS if section in options.parts]
+    if ahead is not None:
+        ahead([section for section in asked if unfinished.find(section) is None])
     parts: dict[str, Part] = {}
-    for section in (name for name in PARTS if name in options.parts):
-        with _timed(seconds, section):
-            part = unfinished.find(section)
-            if part is None:
-                part = PARTS[section](predictor, test, seed, progress)
-                unfinished.keep(section, part)
+    for section in asked:
+        part, seconds[section] = measured(section, predictor, test, seed, unfinished, progress)
         if part.summary:
             parts[section], metrics[section] = part, dict(part.summary)
     if others and "sanity" in options.parts:
-        with _timed(seconds, "explanations_against"):
+        with timed(seconds, "explanations_against"):
             metrics["explanations_against"] = {
                 theirs: compare_explanations(predictor, other, test, seed, progress)
                 for theirs, other in others.items()
@@ -140,10 +124,3 @@ def _write(
     write_text(out / "tables.md", to_markdown(tables))
     write_text(out / "tables.tex", to_latex(tables))
     write_json(out / "metrics.json", metrics)
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    started = time.perf_counter()
-    yield
-    seconds[stage] = round(time.perf_counter() - started, 2)

@@ -10,7 +10,9 @@ from typing import Any
 from fli2moe import __version__
 from fli2moe.errors import InputError
 from fli2moe.evaluation.part import Part
+from fli2moe.evaluation.split import TestSplit
 from fli2moe.files import json_digest, read_json, write_json
+from fli2moe.predictor import Predictor
 
 FOLDER = ".evaluation"
 
@@ -27,8 +29,17 @@ class Unfinished:
         self.folder = None if out is None else out / FOLDER
         self.key = json_digest(version=__version__, **of)
 
-    def find(self, name: str) -> Part | None:
-        """Returns a part that was finished before, as it was; None where there is none."""
+    @staticmethod
+    def of(out: Path | None, predictor: Predictor, test: TestSplit, seed: int) -> Unfinished:
+        """Returns the parts that a model's evaluation on these samples would have there."""
+        settings = {"seed": seed, **predictor.config.evaluation.model_dump(mode="json")}
+        settings |= {"explain": predictor.config.explain.model_dump(mode="json"), "parts": ()}
+        samples = [(s.id, s.labels, sorted(s.inputs.items())) for s in test.samples]
+        of = {"model": predictor.fingerprint, "settings": settings, "samples": samples}
+        return Unfinished(out, of)
+
+    def find(self, name: str) -> tuple[Part, float] | None:
+        """Returns a part that was finished before, as it was, and the seconds it took; or None."""
         if self.folder is None:
             return None
         try:
@@ -36,15 +47,16 @@ class Unfinished:
             if data["key"] != self.key:
                 return None
             rows = {int(i): dict(row) for i, row in data["rows"].items()}
-            return Part(dict(data["summary"]), rows)
+            return Part(dict(data["summary"]), rows), float(data["seconds"])
         except (InputError, KeyError, TypeError, ValueError, AttributeError):
             return None  # not there, or damaged: it is measured again
 
-    def keep(self, name: str, part: Part) -> None:
+    def keep(self, name: str, part: Part, seconds: float) -> None:
         """Writes a finished part."""
         if self.folder is not None:
             rows = {str(i): dict(row) for i, row in part.rows.items()}
-            data = {"key": self.key, "summary": dict(part.summary), "rows": rows}
+            data: dict[str, Any] = {"key": self.key, "seconds": seconds}
+            data |= {"summary": dict(part.summary), "rows": rows}
             write_json(self.folder / f"{name}.json", data)
 
     def remove(self) -> None:
