@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -289,3 +291,75 @@ def test_the_cache_stands_beside_the_run_folder(tmp_path: Path, monkeypatch: pyt
     assert default_cache(tmp_path / "runs" / "x") == tmp_path / "runs" / "features"
     monkeypatch.chdir(tmp_path)
     assert default_cache(None) == tmp_path / "features"
+
+
+def test_memory_that_runs_out_while_encoding_costs_nothing_but_time(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    samples = [
+        Sample(str(n), {"text": f"word {n} and another"}, ("a",), "train") for n in range(20)
+    ]
+    encoder = BuiltinWords(max_tokens=8)
+    whole = encode_samples(samples, {"text": encoder}, tmp_path / "a").batch(range(20))
+    asked: list[int] = []
+
+    class Small:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(encoder, name)
+
+        def encode(self, inputs: Any) -> Any:
+            asked.append(len(inputs))
+            if len(inputs) > 4:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            return encoder.encode(inputs)
+
+    found = encode_samples(samples, {"text": Small()}, tmp_path / "b").batch(range(20))
+    assert asked[:3] == [16, 8, 4]
+    assert torch.equal(found["text"].features, whole["text"].features)
+    assert "from now on 4 inputs" in caplog.text
+
+    class None_(Small):  # noqa: N801
+        def encode(self, inputs: Any) -> Any:
+            raise MemoryError
+
+    with pytest.raises(MachineError, match="sample 0, modality text: out of memory"):
+        encode_samples(samples, {"text": None_()}, tmp_path / "c")
+
+
+def test_two_commands_on_one_cache_encode_each_row_once(tmp_path: Path):
+    code = """
+import sys, time
+from pathlib import Path
+from fli2moe.data.sample import Sample
+from fli2moe.encoders.builtin import BuiltinWords
+from fli2moe.features import encode_samples
+own = BuiltinWords(max_tokens=8)
+count = 0
+class Slow:
+    def __getattr__(self, name): return getattr(own, name)
+    def encode(self, inputs):
+        global count
+        count += len(inputs)
+        time.sleep(0.05)
+        return own.encode(inputs)
+samples = [Sample(str(n), {"text": f"word {n}"}, ("a",), "train") for n in range(300)]
+print("ready", flush=True)
+sys.stdin.readline()
+encode_samples(samples, {"text": Slow()}, Path(sys.argv[1]))
+print(count, flush=True)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    both = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for process in both:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    counts = [int(process.communicate(timeout=60)[0]) for process in both]
+    assert sorted(counts) == [0, 300]
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers import CSVLogger, Logger
 
 from fli2moe.config import Config
 from fli2moe.data.sample import Dataset
@@ -76,3 +76,16 @@ def test_what_cannot_be_is_one_line(
     with pytest.raises(MachineError, match=r"fli2moe\[tensorboard\]"):
         train_run(make_config(), tmp_path / "run", log=["tensorboard"])
     assert not (tmp_path / "run" / "predictor.json").exists()
+
+
+def test_a_log_that_cannot_be_written_is_one_line(
+    make_config: Make, dataset: Dataset, tmp_path: Path
+):
+    class Full(CSVLogger):
+        def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+            raise OSError(28, "No space left on device")
+
+    log = Full(tmp_path, name="", version="log")
+    with pytest.raises(MachineError, match="log of the training: cannot write: No space left"):
+        fit(make_config(), dataset, tmp_path / "run", loggers=[log])
+    assert (tmp_path / "run" / "checkpoints" / "state.safetensors").is_file()

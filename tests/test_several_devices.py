@@ -24,8 +24,8 @@ from fli2moe.data.sample import Dataset
 from fli2moe.errors import InputError, MachineError
 from fli2moe.parallel.launching import launch
 from fli2moe.run_folder import load_encoders
-from fli2moe.trainee import _OneModel
 from fli2moe.training import fit
+from fli2moe.training_run import OneModel
 
 Make = Callable[..., Config]
 PLAIN = {"interaction": 0.0, "interaction_schedule": "constant"}
@@ -127,7 +127,7 @@ def test_nodes_need_to_know_where_the_first_is(
 
 
 def test_lightning_leaves_the_model_unwrapped():
-    strategy = _OneModel()
+    strategy = OneModel()
     strategy.model = torch.nn.Linear(1, 1)
     strategy.configure_ddp()
     assert type(strategy.model) is torch.nn.Linear

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 import signal
 import socket
@@ -17,12 +18,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fli2moe import trainee, training
+from fli2moe import trainee, training, training_run
 from fli2moe.batches import Batches, encode_split
 from fli2moe.config import Config, LossConfig, TrainingConfig
 from fli2moe.data.sample import Dataset, Sample
 from fli2moe.encoders import load_encoder
-from fli2moe.errors import InputError
+from fli2moe.errors import InputError, MachineError
 from fli2moe.history import History
 from fli2moe.lightning_guard import interruptible
 from fli2moe.losses import objective
@@ -202,7 +203,7 @@ def test_the_configs_device_trains(
         asked.append(name)
         return torch.device("cpu")
 
-    for module in (trainee, training):
+    for module in (training_run, training):
         monkeypatch.setattr(module, "find_device", found)
     config = make_config(device="cpu", training={"epochs": 1})
     assert fit(config, dataset, cache=cache).device == torch.device("cpu")
@@ -348,14 +349,90 @@ def test_class_weights_reach_the_loss(
 def test_a_loss_that_is_not_finite_is_one_line_and_keeps_the_last_good_weights(
     make_config: MakeConfig, dataset: Dataset, tmp_path: Path
 ):
-    wild = make_config(training={"epochs": 5, "learning_rate": 1e30, "clip": None})
+    training = {"epochs": 5, "learning_rate": 1e30, "clip": None, "skip_steps": 0}
+    wild = make_config(training=training)
     state = torch.get_rng_state()
-    with pytest.raises(InputError, match="loss is not finite") as caught:
+    said = r"loss or gradient is not finite with the samples \d+, .* and 27 more"
+    with pytest.raises(InputError, match=said) as caught:
         fit(wild, dataset, tmp_path / "run")
     assert "training step" in str(caught.value)
     assert "training.learning_rate" in str(caught.value)
     assert torch.equal(state, torch.get_rng_state())
     assert not (tmp_path / "run" / "predictor.json").exists()
+
+
+def bad_steps(monkeypatch: pytest.MonkeyPatch, steps: set[int], infinite: bool) -> None:
+    """Makes the loss NaN, or a gradient infinite, at some calls of `gradients`."""
+    own, calls = Trainee.gradients, iter(range(10**6))
+
+    def gradients(self: Trainee, batch: Any, backward: Any) -> torch.Tensor:
+        loss = own(self, batch, backward)
+        if next(calls) not in steps:
+            return loss
+        if infinite:
+            next(p for p in self.model.parameters() if p.grad is not None).grad.fill_(math.inf)
+            return loss
+        return loss * math.nan
+
+    monkeypatch.setattr(Trainee, "gradients", gradients)
+
+
+@pytest.mark.parametrize("infinite", [False, True])
+def test_a_bad_step_is_left_out_and_told(
+    make_config: MakeConfig,
+    dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    infinite: bool,
+):
+    bad_steps(monkeypatch, {1, 4}, infinite)  # one of each epoch
+    rows: list[Mapping[str, float]] = []
+    predictor = fit(make_config(), dataset, progress_epoch=rows.append)
+    assert all(torch.isfinite(x).all() for x in predictor.model.state_dict().values())
+    assert all(math.isfinite(row["train_loss"]) for row in rows)
+    said = [r.getMessage() for r in caplog.records if "no step taken" in r.getMessage()]
+    assert len(said) == 2
+    assert all(line.startswith("no step taken (1 of 2 that may be): loss or grad") for line in said)
+
+
+def test_too_many_bad_steps_of_an_epoch_stop_it(
+    make_config: MakeConfig, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+):
+    bad_steps(monkeypatch, {0, 1, 2}, False)  # never all of an epoch, whatever skip_steps says
+    with pytest.raises(InputError, match="training step 0: loss or gradient is not finite"):
+        fit(make_config(training={"skip_steps": 50}), dataset)
+
+
+def test_memory_that_runs_out_costs_nothing_but_time(
+    make_config: MakeConfig,
+    dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    config = make_config(training={"micro_batch": None, "mask_training": 0.3})
+    whole = fit(config, dataset)
+    own = Trainee._learn_parts
+    asked: list[int | None] = []
+
+    def small(self: Trainee, batch: Any, tokens: Any, size: int | None, backward: Any) -> Any:
+        asked.append(size)
+        if size is None or size > 8:
+            raise torch.OutOfMemoryError("full")
+        return own(self, batch, tokens, size, backward)
+
+    monkeypatch.setattr(Trainee, "_learn_parts", small)
+    halved = fit(config, dataset)
+    assert asked == [None, 16, *[8] * 6]
+    assert sum("out of memory: from now on" in r.getMessage() for r in caplog.records) == 2
+    for name, x in whole.model.state_dict().items():
+        torch.testing.assert_close(halved.model.state_dict()[name], x, atol=2e-3, rtol=1e-2)
+
+    def none(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(Trainee, "_learn_parts", none)
+    with pytest.raises(MachineError, match="training step 0: out of memory with one sample"):
+        fit(config, dataset)
 
 
 def test_good_weights_on_disk_are_never_replaced_by_nan(

@@ -58,6 +58,14 @@ Overrides = Annotated[
 ]
 Workers = Annotated[str, typer.Option(help="1, a number of processes, or ray")]
 Address = Annotated[str | None, typer.Option(help="of a Ray cluster; auto")]
+OnBad = Annotated[
+    str | None, typer.Option(help="stop at a bad sample, or skip it; data.on_bad by default")
+]
+MaxBadShare = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="stop where a larger share is skipped; data.max_bad_share"),
+]
+Encoding = Annotated[str, typer.Option(help="of a CSV or JSONL file: utf-8, latin1, ...")]
 Preset = Annotated[
     str | None,
     typer.Option(help="in place of the config's; of the file only `data` then counts"),
@@ -117,13 +125,14 @@ def init(
         Path | None, typer.Option(help="configuration to write; beside the table by default")
     ] = None,
     label: Annotated[str | None, typer.Option(help="column of the labels; guessed")] = None,
+    encoding: Encoding = "utf-8",
     overwrite: Annotated[bool, typer.Option(help="replace a file that is there")] = False,
 ) -> None:
     """Look at a table of yours and write a commented configuration that `train` accepts."""
     from fli2moe.data.guess import write_config
 
     path = out or table.with_suffix(".yaml")
-    guess = write_config(table, path, label=label, overwrite=overwrite)
+    guess = write_config(table, path, label=label, encoding=encoding, overwrite=overwrite)
     for column, kind in guess.modalities.items():
         typer.echo(one_line(f"{kind}: column {column}"))
     typer.echo(one_line(f"label: column {guess.label}, {len(guess.classes)} classes"))
@@ -162,9 +171,8 @@ def train(
     override: Overrides = None,
     preset: Preset = None,
     overwrite: Annotated[bool, typer.Option(help="replace a trained model in --out")] = False,
-    on_bad: Annotated[
-        str | None, typer.Option(help="stop at a bad sample, or skip it; data.on_bad")
-    ] = None,
+    on_bad: OnBad = None,
+    max_bad_share: MaxBadShare = None,
     devices: Annotated[
         int | None, typer.Option(min=1, help="of each node, a process each; training.devices")
     ] = None,
@@ -184,6 +192,7 @@ def train(
     flags = {
         "seed": seed,
         "data.on_bad": on_bad,
+        "data.max_bad_share": max_bad_share,
         "training.devices": devices,
         "training.nodes": nodes,
     }
@@ -247,9 +256,8 @@ def explain(
     seed: Seed = None,
     workers: Workers = "1",
     address: Address = None,
-    on_bad: Annotated[
-        str, typer.Option(help="stop at a sample that cannot be explained, or skip it")
-    ] = "stop",
+    on_bad: OnBad = None,
+    max_bad_share: MaxBadShare = None,
     override: Settings = None,
 ) -> None:
     """Explain samples: attribution, synergy and redundancy pairs, for every predicted label."""
@@ -269,6 +277,7 @@ def explain(
             workers=workers,
             address=address,
             on_bad=on_bad,
+            max_bad_share=max_bad_share,
             progress=terminal.step,
         )
         terminal.say(f"{count} explanations: {run / 'explanations'}")
@@ -415,6 +424,7 @@ def data_check(
     optional: Annotated[
         list[str] | None, typer.Option(help="modality that a row may leave empty; repeatable")
     ] = None,
+    encoding: Encoding = "utf-8",
     max_errors: Annotated[int, typer.Option(min=1, help="problems to show")] = 50,
 ) -> None:
     """List every problem of a manifest at once; needs no configuration."""
@@ -431,6 +441,7 @@ def data_check(
         allow_outside=allow_outside,
         label_separator=separator,
         optional=optional or (),
+        encoding=encoding,
         max_errors=max_errors,
     )
     for line in found.lines():

@@ -1,10 +1,12 @@
-"""Where tensors are computed: a device by name, found to be there before anything depends on it."""
+"""Where tensors are computed: a device that is there, and what it says when its memory is full."""
 
 from __future__ import annotations
 
 import torch
 
 from fli2moe.errors import MachineError
+
+NO_MEMORY = ("can't allocate memory", "not enough memory")  # how PyTorch's CPU allocator says it
 
 
 def find_device(name: str | torch.device) -> torch.device:
@@ -26,3 +28,10 @@ def find_device(name: str | torch.device) -> torch.device:
         found = f"cannot be used here: {reason}"
         raise MachineError(f"device {str(name)!r}", found, "", "use device: auto or cpu") from None
     return device
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Returns whether an error says that a device, or this machine, has no memory left."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(words in str(error) for words in NO_MEMORY)

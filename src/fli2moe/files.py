@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+PARTIAL = ".partial"
+"""End of the name of a file that is being written."""
 HOLDER = ".in-use"
 """In a locked folder: which process works on it, for the message that others get."""
 
@@ -37,7 +39,7 @@ def complete_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(
-            dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".partial"
+            dir=path.parent, prefix=f".{path.name[:100]}.", suffix=PARTIAL
         )
         os.close(handle)
         temporary = Path(name)
@@ -61,8 +63,9 @@ def complete_file(path: Path) -> Iterator[Path]:
 def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Holds a folder that exists, so that no second process works on it at the same time.
 
-    The system gives the lock back when the process ends, however it ends: there are no stale ones.
-    Nothing is locked where the system has no such locks.
+    What killed writers left half-written in it is removed first. The system gives the lock back
+    when the process ends, however it ends: there are no stale ones. Nothing is locked where the
+    system has no such locks.
 
     Args:
         folder: what is held.
@@ -88,6 +91,8 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
             pass
         try:
             with contextlib.suppress(OSError):  # what cannot be written says so where it matters
+                for left in (*folder.glob(f".*{PARTIAL}"), *folder.glob(f"*/.*{PARTIAL}")):
+                    left.unlink(missing_ok=True)
                 now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
                 who = {"process": os.getpid(), "host": socket.gethostname(), "since": now}
                 note.write_text(json.dumps(who), encoding="utf-8")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from fli2moe.config import Config
 from fli2moe.data.load import check_share
-from fli2moe.data.rejects import Rejected
+from fli2moe.data.rejects import Rejected, rejected
 from fli2moe.data.sample import SPLITS, Dataset, Sample
 from fli2moe.encoders import Encoder
-from fli2moe.errors import InputError, one_line
+from fli2moe.errors import InputError
 from fli2moe.features import Progress, encode_samples
 
 
@@ -43,7 +43,7 @@ def usable(
     names = {reject.id for reject in bad}
     kept = tuple(s for s in dataset.samples if s.id not in names)
     dataset = replace(dataset, samples=kept, rejected=(*dataset.rejected, *bad))
-    check_share(dataset, config.data.max_bad_share)
+    check_share(dataset.source, dataset.rejected, len(kept), config.data.max_bad_share)
     return dataset
 
 
@@ -68,5 +68,5 @@ def unreadable(
         try:
             encode_samples([sample], encoders, cache)
         except InputError as error:
-            found.append(Rejected(sample.id, None, one_line(str(error))))
+            found.append(rejected(sample.id, sample.inputs, error))
     return found

@@ -26,8 +26,7 @@ from fli2moe.errors import InputError
 from fli2moe.files import write_tensors
 from fli2moe.history import rows_from_json, rows_to_json
 
-STATE = "state.safetensors"
-FORMAT = "fli2moe/training/1"
+FORMAT = "fli2moe/training/2"
 IGNORED = ("evaluation", "explain", "device")
 """Sections that do not change what is learnt."""
 
@@ -77,6 +76,7 @@ def write_state(path: Path, state: TrainingState, identity: Mapping[str, Any]) -
         "rows": rows_to_json(state.rows),
         "best_epoch": state.best_epoch,
         "gate_step": state.gate_step,
+        "sha256": _digest(state.tensors),
     }
     write_tensors(path, state.tensors, {"state": json.dumps(about, allow_nan=False)})
 
@@ -103,6 +103,8 @@ def read_state(path: Path, identity: Mapping[str, Any]) -> TrainingState | None:
             raise ValueError(f"format {about['format']!r}")
         rows = rows_from_json(about["rows"])
         found: Mapping[str, Any] = about["identity"]
+        if about["sha256"] != _digest(tensors):
+            raise ValueError("its tensors do not match their checksum")
         state = TrainingState(
             int(about["steps"]), rows, int(about["best_epoch"]), about["gate_step"], tensors
         )
@@ -129,6 +131,14 @@ def identity_of(config: Config, train: EncodedSplit, val: EncodedSplit) -> dict[
         digest.update(split.target.numpy().tobytes())
     plain: dict[str, Any] = json.loads(json.dumps(found | {"data": digest.hexdigest()}))
     return plain
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name, x in sorted(tensors.items()):
+        digest.update(f"{name}:{x.dtype}:{tuple(x.shape)}:".encode())
+        digest.update(x.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def flattened(state: Mapping[str, Any]) -> dict[str, Tensor]:

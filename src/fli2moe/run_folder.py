@@ -32,6 +32,8 @@ from fli2moe.task import Task
 
 FORMAT = "fli2moe/predictor/3"
 SETTINGS, BASELINE, PREDICTOR = "config.yaml", "baseline.safetensors", "predictor.json"
+UNFINISHED = Path("checkpoints/state.safetensors")
+"""State of a training that is going on or was interrupted; it goes when all else is there."""
 ENVIRONMENT, TRAINING, METRICS = "environment.json", "training.json", "metrics.json"
 RUN_FILES = (*pretrained.MODEL_FILES, SETTINGS, BASELINE, PREDICTOR, ENVIRONMENT, TRAINING, METRICS)
 """What a hub is asked for: nothing in it is a pickle, and no results per sample."""
@@ -134,10 +136,16 @@ def run_config(folder: Path) -> Config:
 
 
 def refuse_overwriting(folder: Path) -> None:
-    """Raises InputError when the folder holds a trained model."""
-    if (folder / PREDICTOR).exists():
+    """Raises InputError when the folder holds a trained model whose training is not going on."""
+    if (folder / PREDICTOR).exists() and not (folder / UNFINISHED).exists():
         remedy = "or give --overwrite (overwrite=True in Python)"
         raise InputError(str(folder), "holds a trained model", "a new folder", remedy)
+
+
+def forget_results(folder: Path) -> None:
+    """Removes what an earlier model of this folder left: its figures are not the new model's."""
+    for name in ("metrics.json", "report.html", "explanations/manifest.json"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def load_encoders(config: Config, given: Mapping[str, Encoder] | None = None) -> dict[str, Encoder]:

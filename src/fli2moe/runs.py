@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
@@ -12,9 +13,10 @@ from typing import Any
 from fli2moe import ranks, report
 from fli2moe.batches import check_kinds
 from fli2moe.config import Config
-from fli2moe.data.load import load_dataset
-from fli2moe.data.rejects import REJECTS, write_rejects
+from fli2moe.data.load import check_share, load_dataset
+from fli2moe.data.rejects import REJECTS, Rejected, count_rejects, write_rejects
 from fli2moe.data.sample import Dataset, Sample
+from fli2moe.encoders import Encoder
 from fli2moe.errors import InputError, unknown_name
 from fli2moe.evaluation import EvaluateJob, evaluate, metric_tables
 from fli2moe.explain.explanation import Explanation
@@ -27,11 +29,15 @@ from fli2moe.parallel.explaining import ON_BAD
 from fli2moe.plot import can_plot, metric_figures, save_figure
 from fli2moe.predictor import Predictor
 from fli2moe.reading import unreadable, usable
+from fli2moe.report.overview import charts
 from fli2moe.run_folder import load_encoders, refuse_overwriting, run_config
 
 logger = logging.getLogger(__name__)
 
 EVALUATE_AGAIN = "run `fli2moe evaluate` again"
+
+LOOKED_AT = 500
+"""Training texts whose length is compared with what their encoder reads."""
 
 EpochProgress = Callable[[str, Mapping[str, float]], None]
 """Called with (run name, row of the history) after each epoch."""
@@ -84,6 +90,7 @@ def train_run(
     dataset = usable(dataset, config, encoders, default_cache(out), progress)
     if first:
         _tell(dataset, out)
+        _tell_truncated(dataset, encoders, config.seed)
 
     def epoch(row: Mapping[str, float]) -> None:
         if progress_epoch:
@@ -100,8 +107,6 @@ def train_run(
             progress_epoch=epoch,
             loggers=loggers,
         )
-        if first:
-            _forget_results(out)
     return predictor
 
 
@@ -113,6 +118,19 @@ def _tell(dataset: Dataset, out: Path) -> None:
         share = 100 * len(dataset.rejected) / total
         text = "data: %d of %d samples left out (%.1f%%), see %s"
         logger.warning(text, len(dataset.rejected), total, share, out / REJECTS)
+
+
+def _tell_truncated(dataset: Dataset, encoders: Mapping[str, Encoder], seed: int) -> None:
+    """Says which share of the training texts is longer than their encoder reads."""
+    for name, encoder in encoders.items():
+        texts = [str(s.inputs[name]) for s in dataset.train if name in s.inputs]
+        if encoder.kind != "text" or not texts:
+            continue
+        looked = random.Random(seed).sample(texts, min(LOOKED_AT, len(texts)))
+        cut = sum(bool(encoder.unseen(text)) for text in looked)
+        if cut:
+            text = "%s: %d of %d training texts looked at are longer than their encoder reads"
+            logger.warning(text + " (%.0f%%)", name, cut, len(looked), 100 * cut / len(looked))
 
 
 def evaluate_run(
@@ -197,7 +215,8 @@ def explain_run(
     seed: int | None = None,
     workers: str = "1",
     address: str | None = None,
-    on_bad: str = "stop",
+    on_bad: str | None = None,
+    max_bad_share: float | None = None,
     progress: Progress | None = None,
 ) -> int:
     """Explains samples of a split (every predicted label) into `run/explanations`.
@@ -216,7 +235,9 @@ def explain_run(
         workers: `1`, a number of processes, or `ray`; the results are the same.
         address: of a Ray cluster.
         on_bad: `stop` at a sample that cannot be read or explained, or `skip` it: it then stands in
-            `explanations/rejects.jsonl`.
+            `explanations/rejects.jsonl`; `data.on_bad` by default.
+        max_bad_share: stop where a larger share of the samples cannot be read;
+            `data.max_bad_share` by default.
         progress: called with (`explain`, samples done, samples).
 
     Returns:
@@ -226,9 +247,12 @@ def explain_run(
         InputError: for an unknown split, id or option, no sample at all, or too small a budget.
         MachineError: when workers die again and again.
     """
+    predictor = _load(run, options)
+    data = predictor.config.data
+    on_bad = data.on_bad if on_bad is None else on_bad
     if on_bad not in ON_BAD:
         raise unknown_name("--on-bad", "choice", on_bad, ON_BAD)
-    predictor = _load(run, options)
+    most = data.max_bad_share if max_bad_share is None else max_bad_share
     seed = predictor.config.seed if seed is None else seed
     samples = load_dataset(predictor.config.data).split(split)
     if ids:
@@ -239,7 +263,8 @@ def explain_run(
         samples = tuple(by_id[name] for name in ids)
     samples = samples[:limit]
     cache = default_cache(run)
-    _encode(samples, predictor, cache, on_bad, progress)
+    bad = _encode(samples, predictor, cache, on_bad, progress)
+    check_share(data.path, bad, len(samples) - len(bad), most)
     job = ExplainJob(run.resolve(), samples, cache, seed, budget, dict(options or {}), on_bad)
     store = job.store(predictor)
     with locked(run):
@@ -267,15 +292,15 @@ def _encode(
     cache: Path,
     on_bad: str,
     progress: Progress | None,
-) -> None:
+) -> list[Rejected]:
     """Fills the cache: by many at once, or one by one where one of them cannot be encoded.
 
     It is done here, whoever explains, as features may depend on their batch in the last bit.
     """
     if on_bad == "stop":
         encode_samples(samples, predictor.encoders, cache, progress)
-    else:
-        unreadable(samples, predictor.encoders, cache, progress)  # told when it is explained
+        return []
+    return unreadable(samples, predictor.encoders, cache, progress)  # told when it is explained
 
 
 def encode_data(
@@ -328,6 +353,11 @@ def encode_data(
 def report_run(run: Path, out: Path | None = None) -> Path:
     """Writes `report.html` of a run's explanations and, where they are there, its metrics."""
     config = run_config(run)
+    with locked(run):
+        return _report(run, config, run / "report.html" if out is None else out)
+
+
+def _report(run: Path, config: Config, out: Path) -> Path:
     dataset = load_dataset(config.data)
     samples = {s.id: s for s in dataset.samples}
     explanations = list(read_explanations(run / "explanations"))
@@ -345,12 +375,22 @@ def report_run(run: Path, out: Path | None = None) -> Path:
         ),
         "Samples shown": str(len(shown)),
     }
+    left_out = count_rejects(run / REJECTS), count_rejects(run / "explanations" / REJECTS)
+    if any(left_out):
+        said = f"{left_out[0]} in training, {left_out[1]} in explaining; see rejects.jsonl"
+        about["Samples left out"] = said
+    figures = run / "metrics.json"
+    try:
+        tables = None if measured is None else metric_tables(measured)
+        charts(measured or {}, explanations)
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        raise _damaged(figures, error) from error
     return report.write(
         explanations,
         shown,
-        out or run / "report.html",
+        out,
         about=about,
-        metrics=_tables(run / "metrics.json", measured) if measured is not None else None,
+        metrics=tables,
         measured=measured,
         notice=dataset.notice,
     )
@@ -382,18 +422,9 @@ def _measured(metrics: Path) -> dict[str, Any] | None:
     return read_json(metrics, EVALUATE_AGAIN) if metrics.is_file() else None
 
 
-def _tables(metrics: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        return metric_tables(values)
-    except (KeyError, TypeError, AttributeError) as error:
-        found, expected = f"damaged or of another version: {error}", "what `fli2moe evaluate` wrote"
-        raise InputError(str(metrics), found, expected, EVALUATE_AGAIN) from None
-
-
-def _forget_results(out: Path) -> None:
-    """Removes what an earlier model of this folder left: its figures are not the new model's."""
-    for name in ("metrics.json", "report.html", "explanations/manifest.json"):
-        (out / name).unlink(missing_ok=True)
+def _damaged(metrics: Path, error: Exception) -> InputError:
+    found, expected = f"damaged or of another version: {error!r}", "what `fli2moe evaluate` wrote"
+    return InputError(str(metrics), found, expected, EVALUATE_AGAIN)
 
 
 def _names(run: Path, against: Sequence[Path], model: str) -> dict[str, Path]:

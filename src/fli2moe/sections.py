@@ -59,6 +59,7 @@ class DataConfig(Strict):
     path: str = Field(
         min_length=1, description="manifest file or data folder, relative to the config file"
     )
+    encoding: str = Field("utf-8", description="of a CSV or JSONL manifest")
     id_column: str = Field("id", description="column of the sample's id")
     label_column: str = Field("label", description="column of the label")
     split_column: str = Field("split", description="column with train, val or test")
@@ -217,6 +218,11 @@ class TrainingConfig(Strict):
         "none", description="weights in the loss: none, balanced, or {class: weight}"
     )
     precision: Literal["32", "bf16-mixed", "16-mixed"] = Field("32", description="precision")
+    skip_steps: int = Field(
+        3,
+        ge=0,
+        description="steps of an epoch that may be left out for a loss or gradient not finite",
+    )
     permute_labels: bool = Field(
         False, description="a control: labels of train and val change places among the samples"
     )

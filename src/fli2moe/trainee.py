@@ -1,27 +1,23 @@
-"""One training on Lightning: its steps, its epochs, its stop. The only file that imports it."""
+"""One training on Lightning: its steps, one at a time; `training_run` has the epochs."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from fli2moe import ranks
 from fli2moe.accumulation import Lesson, Outcome, accumulate
-from fli2moe.batches import Batch, Batches
+from fli2moe.batches import Batch
 from fli2moe.config import Config, TrainingConfig
-from fli2moe.devices import find_device
-from fli2moe.errors import InputError
+from fli2moe.devices import out_of_memory
+from fli2moe.errors import InputError, MachineError
 from fli2moe.history import History, mean_terms
-from fli2moe.lightning_guard import interruptible
 from fli2moe.losses import Objective, Supervision, View, effective_rank
 from fli2moe.masking import mask_at_random
 from fli2moe.micro_batches import micro_batch_size
@@ -33,12 +29,7 @@ from fli2moe.tokens import TokenBatch
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = timedelta(minutes=10)  # with a process that does not answer
-COLLAPSED = 0.99  # mean weight of one expert
 CALMER = "lower training.learning_rate or set training.clip"
-
-ProgressEpoch = Callable[[Mapping[str, float]], None]
-"""Called after each epoch with its row of the history."""
 
 
 class Trainee(lightning.LightningModule):
@@ -62,11 +53,15 @@ class Trainee(lightning.LightningModule):
         means: Mapping[str, Tensor],
         target: Tensor,
         total_steps: int,
+        names: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model, self.task, self.config = model, task, config
         self.means, self.total_steps = dict(means), total_steps
+        self.names = names  # ids of the training samples, for messages
+        self.at_once: int | None = None  # fewer samples than asked for, once memory ran out
+        self.left_out = 0  # steps of this epoch
         self.objective = Objective(config.losses, model, task, target, means)
         self.class_weights = chosen_weights(config.training, task, target)
         self.gate_step: int | None = None if config.losses.interaction_schedule == "gated" else 0
@@ -161,8 +156,40 @@ class Trainee(lightning.LightningModule):
         optimizer: Any = self.optimizers()
         loss = self.gradients(batch, self.manual_backward)
         ranks.average_gradients(self.parameters())
-        optimizer.step()
+        if self._is_finite(loss):
+            optimizer.step()
+        else:
+            self._leave_out(batch)
         return loss
+
+    def on_train_epoch_start(self) -> None:
+        """Forgives the last epoch its bad steps."""
+        self.left_out = 0
+
+    def _is_finite(self, loss: Tensor) -> bool:
+        """Returns whether a step can be taken; a loss scale sees to the gradients itself."""
+        if not bool(torch.isfinite(loss)):
+            return False
+        if self.config.training.precision == "16-mixed":
+            return True
+        found = [p.grad for p in self.parameters() if p.grad is not None]
+        return not found or bool(torch.isfinite(torch.nn.utils.get_total_norm(found)))
+
+    def _leave_out(self, batch: Batch) -> None:
+        """Takes no step, and says so.
+
+        Raises:
+            InputError: when this has happened too often in this epoch; it names samples.
+        """
+        self.left_out += 1
+        self.terms.pop()
+        names = [self.names[i] for i in batch.rows.tolist()] if self.names else []
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        said = "loss or gradient is not finite" + (f" with the samples {shown}" if names else "")
+        most = min(self.config.training.skip_steps, self.trainer.num_training_batches - 1)
+        if self.left_out > most:
+            raise InputError(f"training step {self.step}", said, "", CALMER)
+        logger.warning("no step taken (%d of %d that may be): %s", self.left_out, most, said)
 
     def gradients(self, batch: Batch, backward: Callable[[Tensor], None]) -> Tensor:
         """Computes this process' gradients of one step, and returns the loss of all processes.
@@ -172,7 +199,7 @@ class Trainee(lightning.LightningModule):
             backward: as in `accumulation.accumulate`.
 
         Raises:
-            InputError: when the loss is not finite.
+            MachineError: when memory is too small for a single sample.
         """
         tokens, share = batch.tokens, self.config.training.mask_training
         if self.gate_step is not None and share:
@@ -181,9 +208,7 @@ class Trainee(lightning.LightningModule):
         if self._opens_gate(outcome.each):  # from this step on: take it afresh, with other views
             torch.manual_seed(self.step_seed)
             outcome = self._learn(batch, tokens, backward)
-        loss = ranks.mean_over_ranks(outcome.loss)  # not finite in one: all stop
-        if not bool(torch.isfinite(loss)):
-            raise InputError(f"training step {self.step}", "loss is not finite", "", CALMER)
+        loss = ranks.mean_over_ranks(outcome.loss)  # not finite in one: all see it
         terms = {f"loss_{name}": x for name, x in outcome.terms.items()}
         task = {"train_loss": loss, "loss_task": outcome.each.mean()}
         self.terms.append({**task, **terms})
@@ -193,6 +218,36 @@ class Trainee(lightning.LightningModule):
     def _learn(
         self, batch: Batch, tokens: TokenBatch, backward: Callable[[Tensor], None]
     ) -> Outcome:
+        """Computes fresh gradients; with ever fewer samples at once where memory runs out."""
+        drawn = self.random.get_state()
+        while True:
+            size = self._samples_at_once(tokens)
+            try:
+                return self._learn_parts(batch, tokens, size, backward)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                if size == 1:
+                    where, found = f"training step {self.step}", "out of memory with one sample"
+                    raise MachineError(where, found, "", "use a smaller model or device") from None
+            self.at_once = math.ceil((size or len(batch.rows)) / 2)
+            logger.warning("out of memory: from now on %d samples at once", self.at_once)
+            torch.manual_seed(self.step_seed)
+            self.random.set_state(drawn)
+
+    def _samples_at_once(self, tokens: TokenBatch) -> int | None:
+        option, couples = self.config.training.micro_batch, self.objective.couples
+        size = micro_batch_size(option, masks_of(tokens), couples=couples)
+        sizes = [n for n in (size, self.at_once) if n is not None]
+        return min(sizes) if sizes else None
+
+    def _learn_parts(
+        self,
+        batch: Batch,
+        tokens: TokenBatch,
+        size: int | None,
+        backward: Callable[[Tensor], None],
+    ) -> Outcome:
         """Computes fresh gradients of what is asked at present: more once the gate is open."""
         self.zero_grad()
         view = View(self.model.project(tokens), masks_of(tokens))
@@ -200,8 +255,6 @@ class Trainee(lightning.LightningModule):
         others = self.objective.views(self.model, view, self.random) if opened else ()
         supervision = Supervision(self.task, batch.target, self.task_losses)
         lesson = Lesson(view, others, supervision, batch.rows, self.epoch)
-        option, couples = self.config.training.micro_batch, self.objective.couples
-        size = micro_batch_size(option, view.masks, couples=couples)
         return accumulate(self.model, self.objective, lesson, size, backward)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -283,98 +336,3 @@ def chosen_weights(training: TrainingConfig, task: Task, target: Tensor) -> Tens
     if training.class_weights == "balanced":
         return task.class_weights(target)
     return task.named_weights(training.class_weights)
-
-
-class _OneModel(DDPStrategy):
-    """Lightning's processes without its wrapper: a step may run backward often, and sums once."""
-
-    def configure_ddp(self) -> None:
-        """Leaves the model as it is; `Trainee` averages the gradients."""
-
-
-class Keeper(Callback):
-    """Ends each epoch: its row of the history, all that is needed to go on, stop if no progress."""
-
-    def __init__(
-        self,
-        history: History,
-        keep: Callable[[TrainingState], None],
-        progress: ProgressEpoch | None,
-    ) -> None:
-        self.history, self.keep, self.progress = history, keep, progress
-        self.weights: dict[str, float] = {}
-
-    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        """Compares this epoch with the best so far."""
-        trainee: Trainee = pl_module
-        row = {"epoch": float(trainee.epoch), **trainee.take_validation()}
-        row |= trainee.take_terms()
-        self.weights = trainee.take_weights()
-        row["gate_open"] = float(trainee.gate_step is not None)
-        row["learning_rate"] = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self.history.add(row, trainee.model.state_dict())
-        self.keep(trainee.state(self.history))
-        trainer.should_stop = self.history.out_of_patience
-        figures = {name: value for name, value in row.items() if name != "epoch"}
-        for log in trainer.loggers:
-            log.log_metrics(figures, step=trainee.epoch)
-            log.save()
-        if self.progress:
-            self.progress(row)
-
-
-def run_training(
-    trainee: Trainee,
-    train: Batches,
-    val: Batches,
-    keep: Callable[[TrainingState], None],
-    progress: ProgressEpoch | None,
-    loggers: Sequence[Logger] = (),
-) -> History:
-    """Trains to the last epoch or until there is no progress, and returns what was seen.
-
-    Args:
-        trainee: what is trained, in place; it goes on where it was `resume`d.
-        train: batches of the training split.
-        val: batches of the validation split.
-        keep: called with the whole state after each epoch.
-        progress: called after each epoch.
-        loggers: of Lightning; each gets the row of the history after each epoch.
-    """
-    config, options = trainee.config, trainee.config.training
-    history = History(options)
-    if trainee.resumed is not None:
-        rows = list(trainee.resumed.rows)
-        history = History(options, rows, trainee.resumed.part("best"), trainee.resumed.best_epoch)
-        train.epoch = len(rows)
-        if history.out_of_patience or len(rows) >= options.epochs:
-            return history
-    keeper = Keeper(history, keep, progress)
-    trainer = lightning.Trainer(
-        max_epochs=options.epochs - len(history.rows),
-        accelerator=find_device(config.device).type,
-        devices=options.devices,
-        num_nodes=options.nodes,
-        strategy=_OneModel(timeout=PATIENCE) if options.processes > 1 else "auto",
-        use_distributed_sampler=False,  # the batches are divided already
-        precision=options.precision,
-        callbacks=[keeper],
-        logger=list(loggers) or False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
-    with interruptible():
-        trainer.fit(trainee, train, val)
-    if trainee.gate_step is None:
-        logger.warning("the gate never opened: interaction losses and masking were never on")
-    for expert, weight in keeper.weights.items() if len(keeper.weights) > 1 else ():
-        if weight > COLLAPSED:
-            text = (
-                "the router has collapsed: %s gets %.1f%% of the weight, so that the other experts"
-            )
-            logger.warning(
-                text + " say nothing; try a higher model.router.temperature", expert, 100 * weight
-            )
-    return history

@@ -26,10 +26,11 @@ from fli2moe.lightning_guard import quiet_lightning
 from fli2moe.losses import check_losses
 from fli2moe.model import build_model, parameter_count
 from fli2moe.predictor import Predictor
-from fli2moe.resuming import STATE, TrainingState, identity_of, read_state, write_state
-from fli2moe.run_folder import load_encoders, refuse_overwriting
+from fli2moe.resuming import TrainingState, identity_of, read_state, write_state
+from fli2moe.run_folder import UNFINISHED, forget_results, load_encoders, refuse_overwriting
 from fli2moe.task import Task
-from fli2moe.trainee import ProgressEpoch, Trainee, run_training
+from fli2moe.trainee import Trainee
+from fli2moe.training_run import ProgressEpoch, run_training
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -82,7 +83,7 @@ def fit(
         if not overwrite:
             refuse_overwriting(folder)
         elif _speaks(config):
-            (folder / "checkpoints" / STATE).unlink(missing_ok=True)
+            (folder / UNFINISHED).unlink(missing_ok=True)
     found = load_encoders(config, encoders)
     reports = (progress, progress_epoch, loggers)
     if folder is None and cache is None:
@@ -159,10 +160,11 @@ def _fit(
         size = config.training.batch_size
         batches = Batches(train, size, config.seed)
         steps = config.training.epochs * len(batches)
-        trainee = Trainee(model, task, config, means, train.target, steps)
+        names = [sample.id for sample in dataset.train]
+        trainee = Trainee(model, task, config, means, train.target, steps, names)
         later = Batches(val, 4 * size, None)
         identity = identity_of(config, train, val)
-        path = None if folder is None else folder / "checkpoints" / STATE
+        path = None if folder is None else folder / UNFINISHED
         if path is not None and not overwrite and (state := read_state(path, identity)):
             trainee.resume(state)
             logger.warning("going on after epoch %d of an interrupted training", len(state.rows))
@@ -187,7 +189,8 @@ def _fit(
             "seconds": {"encode": encoded - started, "train": time.perf_counter() - encoded},
             "history": rows_to_json(history.rows),
         }
+        forget_results(folder)
         write_json(folder / "training.json", summary)  # first: the card shows its figures
         predictor.save(folder)
-        (folder / "checkpoints" / STATE).unlink(missing_ok=True)
+        (folder / UNFINISHED).unlink(missing_ok=True)
     return predictor

@@ -162,3 +162,28 @@ def test_memory_does_not_grow_with_the_texts(folder):
         tracemalloc.stop()
     assert report.ok
     assert peak < 5_000_000
+
+
+def test_pictures_that_open_but_may_be_wrong_are_noted(folder):
+    rows = folder.rows()
+    pictures = folder.path / "pictures"
+    Image.new("RGB", (8, 8), "black").save(pictures / "black.png")
+    Image.linear_gradient("L").resize((90, 10)).save(pictures / "long.png")
+    for row, name in zip(rows[:4], ("black", "black", "black", "long"), strict=True):
+        row["image"] = f"pictures/{name}.png"
+        row["text"] += row["id"]  # no copies of one another
+    report = check_manifest(folder.write(rows), open_picture=open_picture)
+    assert report.ok
+    first, last = rows[0]["id"], rows[3]["id"]
+    plain = [note for note in report.notes if "one colour" in note]
+    long = [note for note in report.notes if "a side" in note]
+    same = [note for note in report.notes if "the same as one of another row" in note]
+    assert "3 of 6 pictures" in plain[0] or "5 of 6" in plain[0]  # the fixture's may be plain too
+    assert f"first: id {first!r}" in plain[0]
+    assert "1 of 6 pictures have a side more than 8 times as long as the other (first: " in long[0]
+    assert repr(last) in long[0]
+    assert (
+        f"2 of 6 pictures are the same as one of another row (most often that of id {first!r}: 3"
+        in (same[0])
+    )
+    assert not any("pictures" in note for note in check_manifest(folder.write(rows)).notes)

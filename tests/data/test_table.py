@@ -60,7 +60,7 @@ CSV_FAULTS = {
         "",
     ),
     "bad utf-8": (b"\xef\xbb\xbfid,t\n1,\xff\n", "line 2", "0xff at byte offset 10", "UTF-8", ""),
-    "utf-16": (HEADER.encode("utf-16"), "line 1", "UTF-16", "UTF-8", "iconv"),
+    "utf-16": (HEADER.encode("utf-16"), "line 1", "UTF-16", "UTF-8", "--encoding"),
     "semicolons": ("id;text;label\n1;a;b\n", "line 1", "looks like ';'", "','", "commas"),
     "tabs": ("id\ttext\n1\ta\n", "line 1", "looks like a tab", "','", "commas"),
     "old Mac": ("id,text\r1,a\r", "line 1", "carriage return", "LF or CRLF", "line ends"),
@@ -138,7 +138,7 @@ JSONL_FAULTS = {
     "huge number": ('{"id": ' + "9" * 5000 + "}\n", "line 1", "not JSON", "object", "mend"),
     "surrogate": ('{"id": "\\ud800"}\n', "line 1", "surrogate", "valid Unicode", "whole"),
     "NUL": ('{"id": "a\\u0000"}\n', "line 1", "NUL", "plain text", "remove"),
-    "latin-1": (b'{"id": "\xe9"}\n', "line 1", "byte offset 8", "UTF-8", "iconv"),
+    "latin-1": (b'{"id": "\xe9"}\n', "line 1", "byte offset 8", "UTF-8", "--encoding"),
     "empty key": ('{"": "a"}\n', "", "column 1 has no name", "a name", "name it"),
 }
 

@@ -96,6 +96,7 @@ def check_manifest(
     seed: int = 0,
     image_root: str | Path | None = None,
     allow_outside: bool = False,
+    encoding: str = "utf-8",
 ) -> Report:
     """Reads a whole manifest and returns every problem, where `read_manifest` stops at the first.
 
@@ -119,6 +120,7 @@ def check_manifest(
         seed: as in `read_manifest`.
         image_root: as in `read_manifest`.
         allow_outside: as in `read_manifest`.
+        encoding: as in `read_manifest`.
 
     Raises:
         InputError: when `max_errors` is below 1.
@@ -138,6 +140,7 @@ def check_manifest(
         seed=seed,
         image_root=image_root,
         allow_outside=allow_outside,
+        encoding=encoding,
     )
     collector = _Collector(max_errors)
     scan: ManifestScan | None = None

@@ -33,6 +33,7 @@ class ManifestRules:
     seed: int = 0
     image_root: str | Path | None = None
     allow_outside: bool = False
+    encoding: str = "utf-8"
 
 
 def modality_columns(table: Table, rules: ManifestRules) -> dict[str, str]:

@@ -19,6 +19,7 @@ from fli2moe.data.problems import Problem
 from fli2moe.data.sample import SPLITS
 from fli2moe.data.splits import OTHER_NAMES
 from fli2moe.data.table import Row, open_table
+from fli2moe.data.text_files import is_utf8
 from fli2moe.errors import InputError, one_line, unknown_name
 from fli2moe.files import write_text
 
@@ -53,6 +54,7 @@ class Guess:
         id: column of the ids.
         split: column of the splits; empty where there is none.
         left_out: {column: why it is not used}.
+        encoding: of the file.
     """
 
     path: Path
@@ -65,6 +67,7 @@ class Guess:
     id: str
     split: str
     left_out: Mapping[str, str]
+    encoding: str = "utf-8"
 
     def to_yaml(self, folder: Path) -> str:
         """Returns a configuration with comments, for a file in `folder`."""
@@ -75,6 +78,7 @@ class Guess:
             "seed: 0",
             "data:",
             f"  path: {_quoted(_relative(self.path, folder))}",
+            *([] if is_utf8(self.encoding) else [f"  encoding: {self.encoding}"]),
             f"  id_column: {_quoted(self.id)}",
             f"  label_column: {_quoted(self.label)} # {self._labels()}",
             *(
@@ -117,14 +121,19 @@ class Guess:
 
 
 def write_config(
-    table: Path, path: Path, *, label: str | None = None, overwrite: bool = False
+    table: Path,
+    path: Path,
+    *,
+    label: str | None = None,
+    encoding: str = "utf-8",
+    overwrite: bool = False,
 ) -> Guess:
     """Looks at a table and writes a configuration that `Config.from_yaml` reads.
 
     Raises:
         InputError: as `guess_table`, or when `path` is there and `overwrite` is off.
     """
-    guess = guess_table(table, label=label)
+    guess = guess_table(table, label=label, encoding=encoding)
     if path.exists() and not overwrite:
         raise InputError(str(path), "there already", "", "say --overwrite, or another --out")
     write_text(path, guess.to_yaml(path.parent))
@@ -132,19 +141,20 @@ def write_config(
     return guess
 
 
-def guess_table(path: str | Path, *, label: str | None = None) -> Guess:
+def guess_table(path: str | Path, *, label: str | None = None, encoding: str = "utf-8") -> Guess:
     """Looks at the first 5,000 rows of a CSV, JSONL or Parquet file.
 
     Args:
         path: the table.
         label: column of the labels; guessed by default.
+        encoding: of a CSV or JSONL file.
 
     Raises:
         InputError: when the file cannot be read, has no rows, or no column is left that could be
             the label, the id or a modality; it says what to do.
     """
     faults: list[Problem] = []
-    table = open_table(path, faults.append)
+    table = open_table(path, faults.append, encoding)
     rows = list(islice(table.rows, LOOKED_AT))
     if not rows:
         if faults:
@@ -176,6 +186,7 @@ def guess_table(path: str | Path, *, label: str | None = None) -> Guess:
         id=name,
         split=split,
         left_out=left_out,
+        encoding=encoding,
     )
 
 

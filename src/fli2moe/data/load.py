@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from fli2moe.config import DataConfig, ModalityConfig
@@ -9,6 +10,7 @@ from fli2moe.data.enrico import read_enrico
 from fli2moe.data.manifest import read_manifest
 from fli2moe.data.mmhs150k import NOTICE, read_mmhs150k
 from fli2moe.data.mmimdb import read_mmimdb
+from fli2moe.data.rejects import Rejected
 from fli2moe.data.sample import Dataset
 from fli2moe.errors import InputError
 from fli2moe.task import Task
@@ -27,19 +29,26 @@ def load_dataset(config: DataConfig) -> Dataset:
             `labels: binary` also when there are other than two classes.
     """
     dataset = _read(config)
-    check_share(dataset, config.max_bad_share)
+    check_share(dataset.source, dataset.rejected, len(dataset.samples), config.max_bad_share)
     if config.labels == "binary":
         Task("binary", dataset.classes)  # refuses other than two
     return dataset
 
 
-def check_share(dataset: Dataset, most: float) -> None:
-    """Raises InputError when too many samples were left out; it names the first."""
-    bad, total = len(dataset.rejected), len(dataset.rejected) + len(dataset.samples)
-    if bad > most * total:
-        found = f"{bad} of {total} samples are bad (first: {dataset.rejected[0].reason})"
-        remedy = "mend them, or raise data.max_bad_share"
-        raise InputError(dataset.source, found, f"at most {100 * most:g}%", remedy)
+def check_share(source: str, rejected: Sequence[Rejected], kept: int, most: float) -> None:
+    """Raises InputError when too many samples were left out; it names the first.
+
+    Args:
+        source: of the samples.
+        rejected: those left out.
+        kept: how many were not.
+        most: the largest share that is borne.
+    """
+    total = len(rejected) + kept
+    if len(rejected) > most * total:
+        found = f"{len(rejected)} of {total} samples are bad (first: {rejected[0].reason})"
+        remedy = "mend them, or raise --max-bad-share (data.max_bad_share)"
+        raise InputError(source, found, f"at most {100 * most:g}%", remedy)
 
 
 def _read(config: DataConfig) -> Dataset:
@@ -66,6 +75,7 @@ def _read(config: DataConfig) -> Dataset:
         seed=config.split_seed,
         image_root=config.image_root,
         allow_outside=config.allow_outside,
+        encoding=config.encoding,
         skip_bad=config.on_bad == "skip",
     )
 

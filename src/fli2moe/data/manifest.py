@@ -28,6 +28,7 @@ def read_manifest(
     seed: int = 0,
     image_root: str | Path | None = None,
     allow_outside: bool = False,
+    encoding: str = "utf-8",
     skip_bad: bool = False,
 ) -> Dataset:
     """Reads a manifest and checks each row; pictures must exist but are not opened.
@@ -48,6 +49,7 @@ def read_manifest(
         seed: seed of the split where there is no split column.
         image_root: folder that paths start from; None: the manifest's own.
         allow_outside: accept absolute paths and paths that lead out of `image_root`.
+        encoding: of a CSV or JSONL file.
         skip_bad: leave out rows with a problem; `Dataset.rejected` says which and why.
 
     Raises:
@@ -67,6 +69,7 @@ def read_manifest(
         seed=seed,
         image_root=image_root,
         allow_outside=allow_outside,
+        encoding=encoding,
     )
     problems: list[Problem] = []
 
@@ -83,7 +86,8 @@ def read_manifest(
     samples = [sample for sample in samples if sample.id not in late]
     first = {problem.row: problem for problem in reversed(problems)}
     rejected = tuple(
-        Rejected(problem.id or "", row, str(problem)) for row, problem in sorted(first.items())
+        Rejected(problem.id or "", row, str(problem), scan.source)
+        for row, problem in sorted(first.items())
     )
     if summary.splits is not None:
         samples = [replace(sample, split=summary.splits[sample.id]) for sample in samples]

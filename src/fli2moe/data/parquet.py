@@ -13,10 +13,13 @@ from fli2moe.errors import InputError
 BATCH_ROWS = 1024
 
 
-def parquet_records(path: Path, report: Sink) -> Iterator[tuple[int, Sequence[str]]]:
+def parquet_records(
+    path: Path, report: Sink, encoding: str = "utf-8"
+) -> Iterator[tuple[int, Sequence[str]]]:
     """Yields (0, column names), then (row number from 1, values as strings), batch by batch.
 
-    `report` is there for the sake of the other readers' shape: a Parquet file is sound or not.
+    `report` and `encoding` are there for the sake of the other readers' shape: a Parquet file is
+    sound or not, and says itself how it is encoded.
 
     Raises:
         InputError: when the file is not Parquet, is cut short, or holds a binary column.

@@ -20,6 +20,7 @@ from fli2moe.data.columns import (
 from fli2moe.data.labels import LabelBook
 from fli2moe.data.leakage import Leakage
 from fli2moe.data.paths import VECTOR_SUFFIXES, PathRules
+from fli2moe.data.picture_notes import PictureNotes
 from fli2moe.data.problems import Problem, RowFaults, Sink, shown
 from fli2moe.data.sample import SPLITS, Cause, Sample
 from fli2moe.data.splits import parse_split, seeded_split
@@ -71,7 +72,7 @@ class ManifestScan:
         report: Sink,
         open_picture: OpenPicture | None = None,
     ) -> None:
-        table = open_table(path, report)
+        table = open_table(path, report, rules.encoding)
         self.source = str(table.path)
         self.columns = modality_columns(table, rules)
         self.labels = LabelBook(
@@ -81,7 +82,9 @@ class ManifestScan:
         self.rows_seen = 0
         self._paths = PathRules(image_root(table.path, rules), rules.allow_outside)
         self._rows = table.rows
-        self.kinds = column_kinds(_first_rows(table.path), self.columns, rules.kinds or {})
+        self.kinds = column_kinds(
+            _first_rows(table.path, rules.encoding), self.columns, rules.kinds or {}
+        )
         self._rules, self._report, self._unit = rules, report, table.unit
         self._open_picture = open_picture
         self._has_split = rules.split_column in table.columns
@@ -91,6 +94,7 @@ class ManifestScan:
         self._label_sets: dict[str, tuple[str, ...]] = {}  # of a manifest without a split column
         self._cause_labels: dict[str, RowFaults] = {}
         self._leakage = Leakage(read_files=open_picture is not None)
+        self._pictures = PictureNotes()
         self._empty_texts: Counter[str] = Counter()
         self._lacking: Counter[str] = Counter()
 
@@ -162,7 +166,9 @@ class ManifestScan:
             return False
         if kind == "image" and self._open_picture is not None:
             try:
-                self._open_picture(path)
+                picture = self._open_picture(path)
+                if hasattr(picture, "getextrema"):
+                    self._pictures.add(faults.id or "", path, picture)
             except InputError as error:
                 faults(column, f"{error.found} ({path.name})", error.expected, error.remedy)
                 return False
@@ -236,16 +242,17 @@ class ManifestScan:
                 notes.append(f"{count} of {len(self._lines)} rows have an empty {name!r}")
         for name, count in self._lacking.items():
             notes.append(f"{count} of {len(self._lines)} rows have no {name!r}")
+        notes += self._pictures.notes()
         notes += self._leakage.notes(lambda id: self._splits[id])
         notes += self.labels.notes(classes)
         return tuple(notes)
 
 
-def _first_rows(path: Path) -> list[Row]:
+def _first_rows(path: Path, encoding: str) -> list[Row]:
     """Returns up to `PEEK_ROWS` sound rows, read apart so that problems come in order later."""
     rows: list[Row] = []
     with suppress(InputError):
-        for row in islice(open_table(path, lambda _: None).rows, PEEK_ROWS):
+        for row in islice(open_table(path, lambda _: None, encoding).rows, PEEK_ROWS):
             rows.append(row)
     return rows
 

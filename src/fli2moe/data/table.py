@@ -46,15 +46,16 @@ class Table:
 _ANEW = "write the file anew"
 
 Record = tuple[int, Sequence[str]]
-Reader = Callable[[Path, Sink], Iterator[Record]]
+Reader = Callable[[Path, Sink, str], Iterator[Record]]
 
 
-def open_table(path: str | Path, report: Sink) -> Table:
+def open_table(path: str | Path, report: Sink, encoding: str = "utf-8") -> Table:
     """Opens a `.csv`, `.jsonl` / `.ndjson` or `.parquet` / `.pq` file and reads its header.
 
     Args:
         path: the file.
         report: where the faults of single rows go (ragged, unreadable, oversized).
+        encoding: of a text file.
 
     Raises:
         InputError: when the file or its header cannot be used, here or while rows are read.
@@ -62,7 +63,7 @@ def open_table(path: str | Path, report: Sink) -> Table:
     path = Path(path)
     _check_file(path)
     reader = _reader(path)
-    records = reader(path, report)
+    records = reader(path, report, encoding)
     head = next(records, None)
     if head is None:
         raise InputError(str(path), "nothing but blank or faulty lines", "a header and rows", _ANEW)

@@ -1,7 +1,8 @@
-"""Records of CSV and JSONL files, decoded strictly as UTF-8, line by line."""
+"""Records of CSV and JSONL files, decoded strictly, line by line."""
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 from collections.abc import Iterator, Sequence
@@ -18,8 +19,49 @@ LINE_LIMIT = 10_000_000
 """Longest line of a text file in bytes."""
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Yields the lines of a UTF-8 file with their line ends; a byte order mark is dropped."""
+def _lines(path: Path, encoding: str) -> Iterator[str]:
+    """Yields the lines of a file with their line ends; a byte order mark is dropped."""
+    return _utf8_lines(path) if is_utf8(encoding) else _other_lines(path, encoding)
+
+
+def is_utf8(encoding: str) -> bool:
+    """Returns whether a name is UTF-8's.
+
+    Raises:
+        InputError: when it is no encoding of text that Python knows.
+    """
+    try:
+        "".encode(encoding)
+        return codecs.lookup(encoding).name in ("utf-8", "utf-8-sig")
+    except (LookupError, ValueError):
+        found = f"unknown encoding {encoding!r}"
+        expected = "a name such as utf-8, latin1, cp1252, utf-16"
+        raise InputError("encoding", found, expected) from None
+
+
+def _other_lines(path: Path, encoding: str) -> Iterator[str]:
+    number = 0
+    with path.open(encoding=encoding, newline="") as file:
+        while True:
+            number += 1
+            where = f"{path}, line {number}"
+            try:
+                line = file.readline(LINE_LIMIT + 1)
+            except UnicodeError as error:  # a decoder works ahead of the lines
+                where = f"{path}, line {number} or after"
+                remedy = "name the encoding that the file is in"
+                raise InputError(where, f"not {encoding}: {error}", encoding, remedy) from None
+            if not line:
+                return
+            if len(line) > LINE_LIMIT:
+                raise _too_long(where)
+            if "\0" in line:
+                remedy = "name the encoding that the file is in"
+                raise InputError(where, "a NUL character", f"text in {encoding}", remedy)
+            yield line
+
+
+def _utf8_lines(path: Path) -> Iterator[str]:
     offset, number = 0, 0
     with path.open("rb") as file:
         while raw := file.readline(LINE_LIMIT + 1):
@@ -31,8 +73,7 @@ def _lines(path: Path) -> Iterator[str]:
                 if raw.startswith(b"\xef\xbb\xbf"):
                     raw, offset = raw[3:], 3
             if len(raw) > LINE_LIMIT:
-                found = f"a line of more than {LINE_LIMIT:,} bytes"
-                raise InputError(where, found, "shorter lines", "check the line ends and quotes")
+                raise _too_long(where)
             if b"\0" in raw:
                 found = f"a NUL byte at byte offset {offset + raw.index(0)}"
                 remedy = "save the file as plain UTF-8 text"
@@ -46,12 +87,19 @@ def _lines(path: Path) -> Iterator[str]:
             offset += len(raw)
 
 
+def _too_long(where: str) -> InputError:
+    found = f"a line of more than {LINE_LIMIT:,} bytes"
+    return InputError(where, found, "shorter lines", "check the line ends and quotes")
+
+
 def _encoding_error(where: str, found: str) -> InputError:
-    remedy = "convert it: iconv -f ENCODING -t utf-8 (ENCODING is latin1, cp1252, utf-16, ...)"
+    remedy = "name its encoding: data.encoding or --encoding (latin1, cp1252, utf-16, ...)"
     return InputError(where, found, "UTF-8 text", remedy)
 
 
-def csv_records(path: Path, report: Sink) -> Iterator[tuple[int, Sequence[str]]]:
+def csv_records(
+    path: Path, report: Sink, encoding: str = "utf-8"
+) -> Iterator[tuple[int, Sequence[str]]]:
     """Yields (line, fields) for the header and each row of a CSV file; blank lines are skipped.
 
     Raises:
@@ -60,7 +108,7 @@ def csv_records(path: Path, report: Sink) -> Iterator[tuple[int, Sequence[str]]]
     # The limit belongs to the csv module as a whole: only ever raised, since other readers rely
     # on it as well.
     csv.field_size_limit(max(csv.field_size_limit(), FIELD_LIMIT))
-    reader = csv.reader(_lines(path), strict=True)
+    reader = csv.reader(_lines(path, encoding), strict=True)
     header = True
     while True:
         start = reader.line_num + 1  # a quoted field may run over several lines
@@ -99,14 +147,16 @@ def _csv_problem(path: Path, line: int, message: str) -> Problem:
     return Problem(str(path), found, expected, remedy, row=line)
 
 
-def jsonl_records(path: Path, report: Sink) -> Iterator[tuple[int, Sequence[str]]]:
+def jsonl_records(
+    path: Path, report: Sink, encoding: str = "utf-8"
+) -> Iterator[tuple[int, Sequence[str]]]:
     """Yields (line, keys) of the first object, then (line, values as strings) of each object.
 
     Raises:
         InputError: when the text cannot be read.
     """
     columns: tuple[str, ...] = ()
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(_lines(path, encoding), start=1):
         if not line.strip():
             continue
         faults = RowFaults(report, str(path), "line", number)

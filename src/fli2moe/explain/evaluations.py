@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 
@@ -10,14 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fli2moe.devices import out_of_memory
 from fli2moe.errors import InputError, MachineError
 
 Evaluate = Callable[[Tensor], Tensor]
 """bool (N, P) on the CPU -> float (N, H), or (N,) for a single head."""
 
+logger = logging.getLogger(__name__)
+
 TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 2e-2}  # else FINE_TOLERANCE
 FINE_TOLERANCE = 1e-3
-NO_MEMORY = ("can't allocate memory", "not enough memory")  # how PyTorch's CPU allocator says it
 
 
 class Evaluations:
@@ -129,7 +132,7 @@ class Evaluations:
                     values = self._evaluate(rows)
                 break
             except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if size == 1:
                     raise MachineError(
@@ -140,6 +143,7 @@ class Evaluations:
                     ) from error
             # Halved outside the handler: the exception's traceback would keep the tensors alive.
             size = self.batch_size = math.ceil(size / 2)
+            logger.warning("out of memory: from now on %d coalitions at a time", size)
         return self._checked_values(values, size)
 
     def _checked_values(self, values: Tensor, rows: int) -> NDArray[np.float64]:
@@ -176,9 +180,3 @@ def _keys(coalitions: NDArray[np.bool_]) -> list[bytes]:
     packed = np.packbits(coalitions, axis=1)  # (N, ceil(P / 8))
     data, width = packed.tobytes(), packed.shape[1]
     return [data[start : start + width] for start in range(0, len(data), width)]
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return any(words in str(error) for words in NO_MEMORY)

@@ -36,13 +36,11 @@ class ExplanationStore:
     job: str
 
     def open(self) -> int | None:
-        """Takes away what is of another job, damaged, or was left by writers that were killed.
+        """Takes away what is of another job or damaged.
 
         Returns:
             the number of explanations where the whole job is there and sound, else None.
         """
-        for left in self.folder.glob(".*.partial"):
-            left.unlink(missing_ok=True)
         manifest = self.folder / MANIFEST
         if not manifest.is_file():
             return None
@@ -150,6 +148,7 @@ def read_explanations(folder: Path) -> Iterator[Explanation]:
     Raises:
         InputError: when there is no manifest, it is damaged, or a part does not match its checksum.
     """
+    import pyarrow
     import pyarrow.parquet
 
     manifest = folder / MANIFEST
@@ -163,13 +162,18 @@ def read_explanations(folder: Path) -> Iterator[Explanation]:
     for path, digest in parts:
         if not _is_sound(path, digest):
             raise InputError(str(path), "missing or damaged", f"sha256 {digest[:12]}", AGAIN)
-        for text in pyarrow.parquet.read_table(path, columns=["explanation"])[0].to_pylist():
+        try:
+            texts = pyarrow.parquet.read_table(path, columns=["explanation"])[0].to_pylist()
+        except (OSError, pyarrow.ArrowException, LookupError, ValueError) as error:
+            found = f"damaged: {str(error).splitlines()[0]}"
+            raise InputError(str(path), found, "Parquet", AGAIN) from None
+        for text in texts:
             yield Explanation.from_json(text)
 
 
 def _listed(manifest: Any, folder: Path) -> list[tuple[Path, str]]:
     """(file, checksum) of each part that a manifest names; names lead nowhere else."""
-    return [(folder / Path(part["file"]).name, part["sha256"]) for part in manifest["parts"]]
+    return [(folder / Path(part["file"]).name, str(part["sha256"])) for part in manifest["parts"]]
 
 
 def _is_sound(path: Path, digest: str) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fli2moe.data.rejects import Rejected
+from fli2moe.data.rejects import Rejected, rejected
 from fli2moe.data.sample import Sample
-from fli2moe.errors import FLI2MoEError, one_line
+from fli2moe.errors import FLI2MoEError
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.store import ExplanationStore
 from fli2moe.features import encode_samples
@@ -87,7 +87,7 @@ class ExplainJob:
             except FLI2MoEError as error:
                 if self.on_bad == "stop":
                     raise
-                rejects.append(Rejected(sample.id, None, one_line(str(error))))
+                rejects.append(rejected(sample.id, sample.inputs, error))
         store.write(part, rows, rejects)
 
     def _explain(self, predictor: Predictor, sample: Sample) -> Sequence[Explanation]:
