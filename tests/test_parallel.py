@@ -20,7 +20,7 @@ from fli2moe.errors import InputError, MachineError
 from fli2moe.explain.store import read_explanations
 from fli2moe.features import default_cache
 from fli2moe.parallel import run_parts
-from fli2moe.runs import encode_data, explain_run, train_run
+from fli2moe.runs import encode_data, explain_run, report_run, train_run
 
 EXPLAINED = {"limit": 5, "budget": 60, "seed": 1}
 
@@ -166,11 +166,21 @@ def test_a_poisoned_sample_is_told_and_the_others_are_done(run: Path, tmp_path: 
     reject = json.loads(line)
     assert reject["id"] == id
     assert "picture" in reject["reason"]
+    assert reject["path"] == str(tmp_path / "data" / picture)
     kept = {e.sample_id for e in read_explanations(run / "explanations")}
     assert len(kept) == 4
     assert id not in kept
     with pytest.raises(InputError, match=r"'skp'.*'skip'"):
         explain_run(run, on_bad="skp", **EXPLAINED)
+    with pytest.raises(InputError, match=r"1 of 5 samples are bad .*at most 10%"):
+        explain_run(run, on_bad="skip", max_bad_share=0.1, **EXPLAINED)
+    page = report_run(run).read_text(encoding="utf-8")
+    assert "0 in training, 1 in explaining" in page
+    first = files(run / "explanations")
+    (run / "config.yaml").write_text(text.replace("on_bad: stop", "on_bad: skip"))
+    shutil.rmtree(run / "explanations")
+    explain_run(run, workers="2", **EXPLAINED)  # skips, as the configuration says
+    assert files(run / "explanations") == first
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from fli2moe.config import Config
 from fli2moe.data.load import load_dataset
@@ -45,7 +46,9 @@ def test_the_first_bad_row_stops_it_by_default(make_config: Any, poisoned: Path)
         load_dataset(config_of(make_config, poisoned).data)
 
 
-def test_bad_rows_are_left_out_and_told(make_config: Any, poisoned: Path, tmp_path: Path):
+def test_bad_rows_are_left_out_and_told(
+    make_config: Any, poisoned: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     config = config_of(make_config, poisoned, on_bad="skip")
     rows = load_dataset(config.data)
     assert [r.row for r in rows.rejected] == [4, 11]
@@ -56,6 +59,9 @@ def test_bad_rows_are_left_out_and_told(make_config: Any, poisoned: Path, tmp_pa
     assert len(rejects) == 4
     assert [r["row"] for r in rejects] == [4, 11, None, None]
     assert all("\n" not in r["reason"] for r in rejects)
+    assert [Path(r["path"]).suffix for r in rejects] == [".csv", ".csv", ".png", ".png"]
+    said = [record.getMessage() for record in caplog.records]
+    assert f"data: 4 of 144 samples left out (2.8%), see {run / 'rejects.jsonl'}" in said
     assert sum("picture" in r["reason"] for r in rejects) >= 2
     metrics = evaluate_run(run, options={"evaluation.parts": ["interaction_share"]})
     assert metrics["data"]["test_samples"] == 23
@@ -87,3 +93,101 @@ def test_a_sound_data_set_has_no_rejects(make_config: Any, manifest: Path, tmp_p
     (run / "rejects.jsonl").write_text("of an earlier try\n")
     train_run(config_of(make_config, manifest, on_bad="skip"), run)
     assert not (run / "rejects.jsonl").exists()
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def bomb(path: Path) -> None:
+    Image.new("1", (9000, 9000)).save(path)
+
+
+def damaged(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 255  # a checksum of the last chunks
+    path.write_bytes(content)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def unlinked(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere.png")
+
+
+@pytest.mark.parametrize("spoil", [truncated, bomb, damaged, empty, unlinked])
+def test_a_picture_that_is_bad_in_any_way_is_left_out(
+    make_config: Any, manifest: Path, tmp_path: Path, spoil: Any
+):
+    folder = tmp_path / "data"
+    shutil.copytree(manifest.parent, folder)
+    rows = (folder / manifest.name).read_text(encoding="utf-8").splitlines()
+    id, picture = rows[5].split(",")[:2]
+    spoil(folder / picture)
+    config = config_of(make_config, folder / manifest.name, on_bad="skip")
+    run = tmp_path / "run"
+    train_run(config, run)
+    (line,) = (run / "rejects.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["id"] == id
+    stopping = config_of(make_config, folder / manifest.name)
+    with pytest.raises(InputError, match=rf"(?s){id}|line 6"):
+        train_run(stopping, tmp_path / "other")
+
+
+def test_a_ragged_row_is_left_out(make_config: Any, manifest: Path, tmp_path: Path):
+    folder = tmp_path / "data"
+    shutil.copytree(manifest.parent, folder)
+    path = folder / manifest.name
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[8] += ",one,too,many"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    found = load_dataset(config_of(make_config, path, on_bad="skip").data)
+    assert [r.row for r in found.rejected] == [9]
+    assert len(found) == 143
+    with pytest.raises(InputError, match="line 9"):
+        load_dataset(config_of(make_config, path).data)
+
+
+def test_a_manifest_without_test_rows_is_one_line(make_config: Any, manifest: Path, tmp_path: Path):
+    folder = tmp_path / "data"
+    shutil.copytree(manifest.parent, folder)
+    path = folder / manifest.name
+    lines = path.read_text(encoding="utf-8").splitlines()
+    kept = [line for line in lines if ",test," not in line]
+    assert len(kept) == 121
+    path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+    with pytest.raises(InputError, match="no row in split 'test'"):
+        load_dataset(config_of(make_config, path).data)
+
+
+def test_classes_that_changed_after_training_are_refused(
+    make_config: Any, manifest: Path, tmp_path: Path
+):
+    folder = tmp_path / "data"
+    shutil.copytree(manifest.parent, folder)
+    path = folder / manifest.name
+    run = tmp_path / "run"
+    train_run(config_of(make_config, path), run)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("sunny", "rainy"), encoding="utf-8")
+    with pytest.raises(InputError, match="rainy"):
+        evaluate_run(run, options={"evaluation.parts": ["interaction_share"]})
+
+
+def test_texts_that_are_cut_are_counted(
+    make_config: Any, tmp_path: Path, manifest: Path, caplog: pytest.LogCaptureFixture
+):
+    config = make_config()
+    values = config.model_dump(mode="json")
+    values["data"]["modalities"]["text"]["max_tokens"] = 5
+    train_run(Config.from_dict(values), tmp_path / "run")
+    said = [r.getMessage() for r in caplog.records if "longer than their encoder" in r.getMessage()]
+    assert said == [
+        "text: 96 of 96 training texts looked at are longer than their encoder reads (100%)"
+    ]
+    caplog.clear()
+    train_run(config, tmp_path / "other")
+    assert "longer than" not in caplog.text

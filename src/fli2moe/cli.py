@@ -257,7 +257,9 @@ def explain(
     workers: Workers = "1",
     address: Address = None,
     on_bad: OnBad = None,
-    max_bad_share: MaxBadShare = None,
+    max_bad_share: Annotated[
+        float | None, typer.Option(min=0, max=1, help="stop where a larger share is skipped; any")
+    ] = None,
     override: Settings = None,
 ) -> None:
     """Explain samples: attribution, synergy and redundancy pairs, for every predicted label."""

@@ -236,8 +236,7 @@ def explain_run(
         address: of a Ray cluster.
         on_bad: `stop` at a sample that cannot be read or explained, or `skip` it: it then stands in
             `explanations/rejects.jsonl`; `data.on_bad` by default.
-        max_bad_share: stop where a larger share of the samples cannot be read;
-            `data.max_bad_share` by default.
+        max_bad_share: stop where a larger share of the samples cannot be read; any by default.
         progress: called with (`explain`, samples done, samples).
 
     Returns:
@@ -252,7 +251,6 @@ def explain_run(
     on_bad = data.on_bad if on_bad is None else on_bad
     if on_bad not in ON_BAD:
         raise unknown_name("--on-bad", "choice", on_bad, ON_BAD)
-    most = data.max_bad_share if max_bad_share is None else max_bad_share
     seed = predictor.config.seed if seed is None else seed
     samples = load_dataset(predictor.config.data).split(split)
     if ids:
@@ -264,6 +262,7 @@ def explain_run(
     samples = samples[:limit]
     cache = default_cache(run)
     bad = _encode(samples, predictor, cache, on_bad, progress)
+    most = 1.0 if max_bad_share is None else max_bad_share
     check_share(data.path, bad, len(samples) - len(bad), most)
     job = ExplainJob(run.resolve(), samples, cache, seed, budget, dict(options or {}), on_bad)
     store = job.store(predictor)
