@@ -1,10 +1,10 @@
-"""What many samples cost: explanations by one and two processes, memory against manifest size.
+"""What many samples cost: throughput by processes, memory against rows and features.
 
     python benchmarks/scale.py            # writes benchmarks/results/scale.json
 
-Throughput is measured in one interleaved run (one process, two, one, two, ...), each time in a
-fresh folder, start of the workers included. Memory is the peak of a process of its own that reads a
-manifest of so many rows.
+Throughput is measured in one interleaved run (one process, two, a simulated cluster of two nodes,
+one, ...), each time in a fresh folder, start of the workers included; training by the seconds that
+it says itself, without the start of its processes. Memory: see `scale_memory.py`.
 """
 
 from __future__ import annotations
@@ -19,74 +19,113 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from scale_memory import feature_memory, manifest_memory
 
 from fli2moe import __version__
+from fli2moe.config import Config
 from fli2moe.data.shapes import write_shapes
 from fli2moe.demo import demo_config
-from fli2moe.runs import explain_run, train_run
+from fli2moe.runs import encode_data, explain_run, train_run
 
 RESULT = Path(__file__).parent / "results" / "scale.json"
-READ = """
-import resource, sys, time
-from fli2moe.data import read_manifest
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-started = time.perf_counter()
-rows = len(read_manifest(sys.argv[1]))
-took = time.perf_counter() - started
-print(rows, before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, took)
-"""
 
 
-def manifest_memory(folder: Path, rows: int) -> dict[str, float]:
-    path = folder / f"{rows}.csv"
-    with path.open("w", encoding="utf-8") as file:
-        file.write("id,text,label,split\n")
-        for k in range(rows):
-            split = ("train", "train", "val", "test")[k % 4]
-            file.write(f"s{k},a short text of some words number {k},{'ab'[k % 2]},{split}\n")
-    done = subprocess.run(
-        [sys.executable, "-c", READ, str(path)], capture_output=True, text=True, check=True
-    )
-    path.unlink()
-    read, before, after, took = map(float, done.stdout.split())
-    return {
-        "rows": int(read),
-        "peak_mb": round(after / 1024, 1),
-        "bytes_a_row": round(1024 * (after - before) / read),
-        "seconds": round(took, 2),
-    }
-
-
-def throughput(run: Path, workers: str, samples: int, budget: int) -> float:
+def explaining(run: Path, workers: str, samples: int, budget: int) -> float:
+    """Samples explained a second."""
     shutil.rmtree(run / "explanations", ignore_errors=True)
     started = time.perf_counter()
     explain_run(run, limit=samples, budget=budget, workers=workers)
     return samples / (time.perf_counter() - started)
 
 
+def vision_encoder(folder: Path) -> Path:
+    """A ViT-Tiny with random weights: as much work as a real one."""
+    from transformers import ViTConfig, ViTImageProcessor, ViTModel
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 192, "intermediate_size": 768, "num_attention_heads": 3}
+    ViTModel(ViTConfig(**sizes), add_pooling_layer=False).save_pretrained(folder)
+    ViTImageProcessor().save_pretrained(folder)
+    return folder
+
+
+def encoding(config: Config, out: Path, workers: str, rows: int) -> float:
+    """Samples encoded a second: the picture by a ViT-Tiny, the text by a table."""
+    shutil.rmtree(out.parent / "features", ignore_errors=True)
+    started = time.perf_counter()
+    encode_data(config, out, workers=workers)
+    return rows / (time.perf_counter() - started)
+
+
+def training(config: Config, out: Path, devices: int, rows: int) -> float:
+    """Samples seen a second, validation included."""
+    shutil.rmtree(out, ignore_errors=True)
+    path = out.with_suffix(".yaml")
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    command = [sys.executable, "-m", "fli2moe", "train", str(path), "--out", str(out)]
+    subprocess.run([*command, "--devices", str(devices)], check=True, capture_output=True)
+    took = json.loads((out / "training.json").read_text())["seconds"]["train"]
+    return config.training.epochs * rows / float(took)
+
+
+@contextmanager
+def simulated_cluster() -> Iterator[None]:
+    """Two nodes of one CPU each, on this machine."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    import ray
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    made.add_node(num_cpus=1)
+    variables = {"env_vars": {"OMP_NUM_THREADS": "1"}}
+    ray.init(address=made.address, log_to_driver=False, runtime_env=variables)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        made.shutdown()
+
+
+def interleaved(
+    ways: dict[str, Callable[[], float]], repeats: int
+) -> dict[str, dict[str, float | list[float]]]:
+    """{way: rates, their median, and the median ratio to the first way of the same turn}."""
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, measure in ways.items():
+            rates[name].append(measure())
+    first = next(iter(rates.values()))
+    return {
+        name: {
+            "a_second": [round(rate, 3) for rate in found],
+            "median": round(statistics.median(found), 3),
+            "times_one": round(
+                statistics.median(b / a for a, b in zip(first, found, strict=True)), 2
+            ),
+        }
+        for name, found in rates.items()
+    }
+
+
 def main() -> None:
+    """Measures, writes and prints the result."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--samples", type=int, default=48)
+    parser.add_argument("--samples", type=int, default=96)
+    parser.add_argument("--encoded-samples", type=int, default=624)
     parser.add_argument("--budget", type=int, default=500)
+    parser.add_argument("--training-samples", type=int, default=2048)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--feature-rows", type=int, default=4096)
+    parser.add_argument("--limit-mb", type=int, default=1024)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        memory = [manifest_memory(folder, rows) for rows in options.rows]
-        run = folder / "run"
-        config = demo_config(write_shapes(folder / "data", sizes=(512, 64, options.samples)))
-        train_run(config.with_options({"training.epochs": 1}), run)
-        found: dict[str, list[float]] = {"1": [], "2": []}
-        for _ in range(options.repeats):
-            for workers, rates in found.items():
-                rates.append(throughput(run, workers, options.samples, options.budget))
-        size = sum(p.stat().st_size for p in (run / "explanations").iterdir())
-    ratios = [b / a for a, b in zip(found["1"], found["2"], strict=True)]
-    result = {
+    result: dict[str, Any] = {
         "machine": {
             "cores": os.cpu_count(),
             "processor": platform.machine(),
@@ -94,17 +133,50 @@ def main() -> None:
             "load_before": round(os.getloadavg()[0], 2),
         },
         "versions": {"fli2moe": __version__, "torch": torch.__version__},
-        "samples": options.samples,
-        "budget": options.budget,
-        "samples_a_second": {k: [round(x, 3) for x in v] for k, v in found.items()},
-        "two_over_one": {
-            "each": [round(r, 2) for r in ratios],
-            "median": round(statistics.median(ratios), 2),
-        },
-        "bytes_a_sample": round(size / options.samples),
-        "manifest": memory,
+        "settings": {**vars(options), "seed": 0, "data": "shapes", "preset": "demo"},
     }
-    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+
+        def keep() -> None:
+            RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+        result["manifest"] = [manifest_memory(folder, rows) for rows in options.rows]
+        made = folder / "made"
+        result["features"] = feature_memory(made, options.feature_rows, options.limit_mb)
+        shutil.rmtree(made)
+        keep()
+        sizes = (options.training_samples, 256, options.samples)
+        config = demo_config(write_shapes(folder / "data", sizes=sizes))
+        config = config.with_options({"training.epochs": 2})
+        out, few = folder / "run", (options.encoded_samples, 8, 8)
+
+        def encode(workers: str) -> Callable[[], float]:
+            return lambda: encoding(seeing, folder / "encoded" / "run", workers, sum(few))
+
+        def train(devices: int) -> Callable[[], float]:
+            return lambda: training(config, folder / "trained", devices, options.training_samples)
+
+        def explain(workers: str) -> Callable[[], float]:
+            return lambda: explaining(out, workers, options.samples, options.budget)
+
+        values = config.model_dump(mode="json")
+        values["data"]["path"] = str(write_shapes(folder / "few", sizes=few))
+        values["data"]["modalities"]["image"] = {"encoder": str(vision_encoder(folder / "vit"))}
+        seeing = Config.from_dict(values)
+        result["encoding"] = interleaved({w: encode(w) for w in ("1", "2")}, options.repeats)
+        keep()
+        train_run(config, out)
+        result["training"] = interleaved({str(d): train(d) for d in (1, 2)}, options.repeats)
+        keep()
+        with simulated_cluster():
+            ways = {w: explain(w) for w in ("1", "2", "ray")}
+            result["explaining"] = interleaved(ways, options.repeats)
+        size = sum(p.stat().st_size for p in (out / "explanations").iterdir())
+        result["bytes_an_explained_sample"] = round(size / options.samples)
+        model = (out / "model.safetensors").stat().st_size
+        result["bytes_of_the_model"] = model
+        keep()
     print(json.dumps(result, indent=2))
 
 

@@ -49,3 +49,14 @@ def test_the_api_page_has_what_users_call(site: Path):
     text = (site / "api" / "index.html").read_text(encoding="utf-8")
     for name in ("predict_proba", "explain_batch", "push_to_hub", "top_pairs", "as_quantus"):
         assert name in text
+
+
+def test_every_test_that_a_page_names_is_there():
+    text = (ROOT / "docs" / "robustness.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`tests/([\w/]+\.py)::(\w+)`", text))
+    assert len(named) > 100
+    for file, name in sorted(named):
+        code = (ROOT / "tests" / file).read_text(encoding="utf-8")
+        assert re.search(rf"^def {name}\(", code, re.M), f"{file}::{name}"
+    cases = re.findall(r"^\| (\d+) ", text, re.M)
+    assert cases == [str(n) for n in range(1, 82)]

@@ -6,6 +6,7 @@ import json
 import pickle
 import shutil
 import struct
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,27 @@ def test_json_that_is_something_else_is_one_line_or_left_out(run: Path, name: st
         said = refusal(run)
         assert "\n" not in said
         assert bool(said) == (name in ("config.json", "predictor.json"))
+
+
+@pytest.mark.parametrize("name", ["f.npz", "f.joblib", "f.pkl", "f.pt"])
+def test_other_carriers_of_pickles_are_refused_by_their_name(tmp_path: Path, name: str):
+    from fli2moe.encoders import load_encoder
+
+    marker = tmp_path / "ran"
+    (tmp_path / name).write_bytes(pickle.dumps(Bomb(marker)))
+    with pytest.raises(InputError):
+        load_encoder("vector", width=1).encode([tmp_path / name])
+    assert not marker.exists()
+
+
+def test_a_million_tensors_are_refused_in_bounded_memory(run: Path):
+    one = b'"%07d":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'
+    text = b"{" + b",".join(one % n for n in range(1_000_000)) + b"}"
+    (run / "model.safetensors").write_bytes(header(len(text), text))
+    tracemalloc.start()
+    with pytest.raises(InputError) as caught:
+        Predictor.load(run)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * len(text)
+    assert len(str(caught.value)) < 1000  # not a million names

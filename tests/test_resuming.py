@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,15 @@ def test_another_training_does_not_go_on_from_it(
         InputError, match=r"other losses\.interaction, training\.learning_rate; .*--overwrite"
     ):
         fit(other, dataset, tmp_path / "run")
+    for change, name in (
+        ({"training": {"batch_size": 16}}, "training.batch_size"),
+        ({"seed": 3}, "seed"),
+    ):
+        with pytest.raises(InputError, match=rf"with other {name}; "):
+            fit(make_config(**change), dataset, tmp_path / "run")
+    fewer = replace(dataset, samples=dataset.samples[1:])
+    with pytest.raises(InputError, match="with other data; "):
+        fit(make_config(), fewer, tmp_path / "run")
     measured = make_config(evaluation={"samples": 7})
     fit(measured, dataset, tmp_path / "run")  # what is measured later does not matter
     with pytest.raises(StopError):
@@ -117,6 +127,11 @@ def test_a_damaged_state_is_one_line(make_config: Make, dataset: Dataset, tmp_pa
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"state\.safetensors: damaged.*--overwrite"):
             fit(make_config(), dataset, tmp_path / "run")
+    flipped = bytearray(whole)
+    flipped[-5] ^= 1
+    path.write_bytes(flipped)
+    with pytest.raises(InputError, match="do not match their checksum"):
+        fit(make_config(), dataset, tmp_path / "run")
     save_file({"a": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="damaged"):
         fit(make_config(), dataset, tmp_path / "run")

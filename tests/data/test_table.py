@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from fli2moe.data import text_files
 from fli2moe.data.problems import Problem, raise_first
 from fli2moe.data.table import open_table
+from fli2moe.errors import InputError
 
 HEADER = "id,text,label\n"
 
@@ -209,3 +211,17 @@ def test_parquet_binary_and_header_only_are_refused(folder, fault):
     fault(lambda: read(path), found=["'image'", "binary"], expected=["text"], remedy=["path"])
     pq.write_table(pa.table({"id": pa.array([], pa.string())}), path)
     fault(lambda: read(path), found=["no rows"], remedy=["add rows"])
+
+
+def test_a_line_of_a_gigabyte_would_not_be_read_into_memory(tmp_path):
+    path = tmp_path / "m.csv"
+    with path.open("wb") as file:
+        file.write(HEADER.encode() + b"1,")
+        for _ in range(40):
+            file.write(b"x" * 1_000_000)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="a line of more than 10,000,000 bytes"):
+        list(open_table(path, raise_first).rows)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 25_000_000  # the limit, twice

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -242,3 +244,27 @@ def test_the_real_mini_lm(mini_lm: str) -> None:
     similar, other = (encoder.encode([t]).features[0].mean(0) for t in ("a dog", "tax law"))
     puppy = encoder.encode(["a puppy"]).features[0].mean(0)
     assert torch.cosine_similarity(puppy, similar, 0) > torch.cosine_similarity(puppy, other, 0)
+
+
+def test_a_large_text_is_cut_before_it_costs_anything(encoder: HFTextEncoder) -> None:
+    text = "hello world " * 2_000_000  # 24 MB
+    tracemalloc.start()
+    started = time.perf_counter()
+    tokens = encoder.encode([text])
+    took = time.perf_counter() - started
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert tokens.features.shape[1] <= 512
+    assert took < 20  # a tokenizer takes minutes for all of it
+    assert peak < 3 * len(text)
+    ((start, end),) = encoder.unseen(text)
+    assert 0 < start < 10_000
+    assert end == len(text)
+
+
+def test_a_text_of_unknown_tokens_is_explained_as_it_stands(encoder: HFTextEncoder) -> None:
+    text = "\u4e9a\u4e9b \U0001f9ff\U0001f9ff"
+    tokens = encoder.encode([text])
+    assert torch.isfinite(tokens.features).all()
+    players = word_players(text, tokens.spans[0], "text")
+    assert "".join(p.name for p in players).replace(" ", "") == text.replace(" ", "")

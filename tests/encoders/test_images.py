@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from fli2moe.encoders.images import open_picture, stored_box, stored_orientation
 from fli2moe.errors import InputError
@@ -271,3 +272,31 @@ def test_random_damage_never_escapes_as_another_error(
     path.write_bytes(content)
     with contextlib.suppress(InputError):
         assert open_picture(path, max_pixels=100_000).mode == "RGB"
+
+
+def test_an_animation_of_many_frames_costs_one(tmp_path: Path) -> None:
+    frames = [Image.new("P", (64, 64), k % 2) for k in range(3000)]
+    path = tmp_path / "long.gif"
+    frames[0].save(path, save_all=True, append_images=frames[1:], optimize=False)
+    tracemalloc.start()
+    assert open_picture(path).size == (64, 64)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_huge_metadata_is_bounded(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "huge"
+    if kind == "PNG":
+        info = PngImagePlugin.PngInfo()
+        info.add_text("note", "x" * 200_000_000, zip=True)  # 200 kB in the file
+        noise(16, 12).save(path, kind, pnginfo=info)
+    else:
+        noise(16, 12).save(path, kind, icc_profile=b"x" * 10_000_000)
+    tracemalloc.start()
+    with contextlib.suppress(InputError):  # refused, or opened without it
+        assert open_picture(path).size == (16, 12)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 60_000_000

@@ -258,6 +258,7 @@ def test_a_picture_loses_its_metadata_and_is_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by a quarter
     exif[0x010E] = "a secret place"
+    exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 31.0, 7.0), 29: "secret:day"})  # GPS
     picture.save(path, exif=exif)
     html = report.render([explanation], [replace(sample, inputs={"text": CAPTION, "image": path})])
     (card,) = page_data(html)
