@@ -80,7 +80,7 @@ def measure(
         return kept
     overrides = {"model.name": model, "seed": seed, **measured}
     started = time.perf_counter()
-    config = Config.from_yaml(ROOT / "configs" / file, overrides=overrides)
+    config = Config.from_yaml(ROOT / "configs" / file, overrides=overrides, preset="small")
     train_run(config, folder, overwrite=True)
     trained = time.perf_counter()
     metrics = evaluate_run(folder, seed=seed)
