@@ -1,8 +1,9 @@
-"""Kills a command again and again: `python kills.py STAGE CONFIG RUN WHOLE KILLS SEED`.
+"""Kills a command again and again: `python kills.py STAGE CONFIG PREPARED KILLED WHOLE KILLS SEED`.
 
 A process that has imported everything forks one for each try, so that a kill falls into the work
-and not into the imports. WHOLE is a run folder in which the same work is done in peace. Says in
-JSON: kills, whether a try ended before its kill, and the seconds of the work.
+and not into the imports. KILLED and WHOLE are copies of the folder PREPARED, each with a run folder
+`run`; in WHOLE the work is done in peace. Where a try ends before its kill, KILLED becomes a copy
+again. Says in JSON how often it killed, how often it began anew, and the seconds of the work.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
@@ -51,28 +53,30 @@ def start(work: Callable[[], object]) -> int:
 
 def main() -> None:
     """See above."""
-    stage, config, run, whole, kills, seed = sys.argv[1:]
+    stage, config, *folders, kills, seed = sys.argv[1:]
+    prepared, killed, whole = map(Path, folders)
     assert fli2moe.training  # imported before the forks
-    work = stages(Path(config), Path(run))[stage]
-    timed = stages(Path(config), Path(whole))[stage]
+    work, timed = (stages(Path(config), folder / "run")[stage] for folder in (killed, whole))
     started = time.perf_counter()
-    _, status = os.waitpid(start(timed), 0)  # the same work, left in peace
+    _, status = os.waitpid(start(timed), 0)
     assert status == 0
     seconds = time.perf_counter() - started
-    chance, killed, ended = random.Random(int(seed)), 0, False
-    while killed < int(kills) and not ended:
+    chance, count, anew = random.Random(int(seed)), 0, 0
+    while count < int(kills):
         child = start(work)
-        time.sleep(chance.uniform(0, seconds / 2))  # it goes on from there: half is enough
+        time.sleep(chance.uniform(0, seconds / 2))  # half: the next one has to go on
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):
-            killed += 1
-        else:
-            assert status == 0
-            ended = True
+            count += 1
+            continue
+        assert status == 0
+        anew += 1
+        shutil.rmtree(killed)
+        shutil.copytree(prepared, killed)
     _, status = os.waitpid(start(work), 0)
     assert status == 0
-    said = {"killed": killed, "ended": ended, "seconds": round(seconds, 2)}
+    said = {"killed": count, "anew": anew, "seconds": round(seconds, 2)}
     sys.stdout.write(json.dumps(said) + "\n")
 
 

@@ -57,19 +57,21 @@ def content(folder: Path) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", BEFORE)
 def test_killed_at_random_moments(stage: str, config: Path, prepared: list[Path], tmp_path: Path):
-    for name in ("whole", "killed"):
-        shutil.copytree(prepared[BEFORE[stage]], tmp_path / name)
-    folders = [str(tmp_path / name / "run") for name in ("killed", "whole")]
+    prepared_folder = prepared[BEFORE[stage]]
+    folders = [tmp_path / name for name in ("killed", "whole")]
+    for folder in folders:
+        shutil.copytree(prepared_folder, folder)
+    arguments = [stage, config, prepared_folder, *folders, KILLS, 0]
     found = subprocess.run(
-        [sys.executable, str(SCRIPT), stage, str(config), *folders, str(KILLS), "0"],
+        [sys.executable, str(SCRIPT), *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=900,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         check=False,
     )
     assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout.splitlines()[-1])["killed"] >= KILLS / 2
+    assert json.loads(found.stdout.splitlines()[-1])["killed"] == KILLS
     killed, whole = content(tmp_path / "killed"), content(tmp_path / "whole")
     assert list(killed) == list(whole)  # and nothing half-written among them
     for name, value in whole.items():
