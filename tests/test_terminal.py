@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
+from types import SimpleNamespace
 
+import pytest
 from rich.console import Console
 
 from fli2moe.terminal import Terminal
@@ -54,6 +56,20 @@ def test_without_a_terminal_a_stage_is_one_line_when_it_is_done():
     lines = page.getvalue().splitlines()
     assert lines[:2] == ["text: 3", "text: 5"]
     assert lines[2] == "dense  epoch   2  train loss 1.000  val loss 2.000  val score 0.500"
+
+
+def test_a_long_stage_says_how_fast_it_is_and_what_is_left(monkeypatch: pytest.MonkeyPatch):
+    clock = iter([0.0, 0.0, 30.0, 61.0, 90.0, 125.0, 200.0])
+    monkeypatch.setattr("fli2moe.terminal.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    terminal, page = plain()
+    with terminal:
+        for done in (0, 30, 61, 90, 125, 200):
+            terminal.step("explain", done, 200)
+    assert page.getvalue().splitlines() == [
+        "explain: 61 of 200, 1 a second, 139 s left",
+        "explain: 125 of 200, 1 a second, 75 s left",
+        "explain: 200, 1 a second",
+    ]
 
 
 def test_on_a_terminal_there_is_a_bar_per_stage():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,9 +12,12 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +25,8 @@ from rich.text import Text
 from fli2moe.errors import one_line
 from fli2moe.evaluation.cells import cell
 
+LINE_SECONDS = 60
+"""Without a terminal: between two lines on a stage that takes long."""
 WIDTH = 140  # where there is no terminal: lines are not broken, cells not cut
 
 
@@ -42,11 +48,15 @@ class Terminal:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
+            _Rate(),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._began: dict[str, tuple[float, int]] = {}  # when, and how many were done
+        self._said: dict[str, float] = {}
         self._notes = _Notes(self.say)
 
     def __enter__(self) -> Terminal:
@@ -59,12 +69,26 @@ class Terminal:
         logging.getLogger("fli2moe").removeHandler(self._notes)
 
     def step(self, stage: str, done: int, total: int) -> None:
-        """Moves the bar of a stage; without a terminal, prints one line when it is complete."""
+        """Moves the bar of a stage, with throughput and the time that is left.
+
+        Without a terminal, prints a line when it is complete, and one a minute before.
+        """
         if stage not in self._tasks or self._bars.tasks[self._tasks[stage]].finished:
             self._tasks[stage] = self._bars.add_task(one_line(stage), total=total)
+            self._said[stage] = time.monotonic()
+            self._began[stage] = (self._said[stage], done)
         self._bars.update(self._tasks[stage], completed=done, total=total)
-        if done == total and not self.console.is_terminal:
-            self.say(f"{stage}: {done}")
+        if self.console.is_terminal:
+            return
+        now, (since, first) = time.monotonic(), self._began[stage]
+        rate = (done - first) / (now - since) if now - since >= 1 else 0.0
+        speed = f", {rate:.3g} a second" if rate else ""
+        if done == total:
+            self.say(f"{stage}: {done}{speed}")
+        elif now - self._said[stage] >= LINE_SECONDS:
+            self._said[stage] = now
+            left = f", {(total - done) / rate:.0f} s left" if rate else ""
+            self.say(f"{stage}: {done} of {total}{speed}{left}")
 
     def epoch(self, run: str, row: Mapping[str, float]) -> None:
         """Prints one line per epoch."""
@@ -93,6 +117,14 @@ class Terminal:
             for row in content["rows"]:
                 table.add_row(*(Text(one_line(cell(value))) for value in row))
             self.console.print(table)
+
+
+class _Rate(ProgressColumn):
+    """How many are done a second."""
+
+    def render(self, task: Task) -> Text:
+        """Returns the speed of one stage."""
+        return Text("" if not task.speed else f"{task.speed:.3g}/s")
 
 
 class _Notes(logging.Handler):
