@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -497,6 +498,24 @@ def test_ctrl_c_passes_through_lightning(
     with pytest.raises(KeyboardInterrupt):
         fit(make_config(), dataset, cache=cache)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_in_a_destructor_ends_the_training_all_the_same(
+    make_config: MakeConfig, dataset: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    own, steps = Trainee.training_step, []
+
+    def step(self: Trainee, batch: Any, number: int) -> torch.Tensor:
+        steps.append(number)
+        if len(steps) == 2:
+            with contextlib.suppress(KeyboardInterrupt):  # as Python does around a destructor
+                signal.raise_signal(signal.SIGINT)
+        return own(self, batch, number)
+
+    monkeypatch.setattr(Trainee, "training_step", step)
+    with pytest.raises(KeyboardInterrupt):
+        fit(make_config(), dataset, cache=cache)
+    assert len(steps) == 2
 
 
 def test_another_exit_stays_what_it_is():

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -25,14 +27,48 @@ def quiet_lightning() -> Iterator[None]:
             log.setLevel(level)
 
 
+class Interruptions:
+    """Remembers Ctrl-C and SIGTERM: Python drops what is raised inside a destructor."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def listen(self, number: signal.Signals) -> Any:
+        """Notes a signal before it is answered as before; returns that answer, to put it back."""
+        answer = signal.getsignal(number)
+        if callable(answer) and threading.current_thread() is threading.main_thread():
+
+            def note(number: int, frame: Any) -> None:
+                self.asked = True
+                answer(number, frame)
+
+            signal.signal(number, note)
+        return answer
+
+    def check(self) -> None:
+        """Raises what was dropped.
+
+        Raises:
+            KeyboardInterrupt: when a signal has come.
+        """
+        if self.asked:
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible() -> Iterator[Interruptions]:
     """Lets Ctrl-C through: Lightning turns it into exit status 1 and ignores later ones."""
-    answer = signal.getsignal(signal.SIGINT)
+    interruptions = Interruptions()
+    heard = (signal.SIGINT, signal.SIGTERM)
+    answers = [interruptions.listen(number) for number in heard]
     try:
-        yield
+        yield interruptions
     except SystemExit as stop:
         if isinstance(stop.__context__, KeyboardInterrupt):
-            signal.signal(signal.SIGINT, answer)
             raise KeyboardInterrupt from None
         raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, answer in zip(heard, answers, strict=True):
+                if callable(answer):
+                    signal.signal(number, answer)

@@ -47,6 +47,11 @@ class Keeper(Callback):
     ) -> None:
         self.history, self.keep, self.progress = history, keep, progress
         self.weights: dict[str, float] = {}
+        self.check: Callable[[], None] = lambda: None
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Ends the training where Ctrl-C was dropped."""
+        self.check()
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Compares this epoch with the best so far."""
@@ -110,7 +115,8 @@ def run_training(
         num_sanity_val_steps=0,
     )
     try:
-        with interruptible():
+        with interruptible() as interruptions:
+            keeper.check = interruptions.check
             trainer.fit(trainee, train, val)
     except OSError as error:  # of a logger, which Lightning asks once more when it fails
         found = f"cannot write: {error.strerror or error}"

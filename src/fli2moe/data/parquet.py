@@ -42,7 +42,7 @@ def parquet_records(
                 for values in zip(*columns, strict=True):
                     number += 1
                     yield number, [as_text(value) for value in values]
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError) as error:
         found = f"not a whole Parquet file ({error})"
         remedy = "write or download it again"
         raise InputError(str(path), found, "a Parquet file", remedy) from error
