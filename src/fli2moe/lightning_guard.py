@@ -32,6 +32,7 @@ class Interruptions:
 
     def __init__(self) -> None:
         self.asked = False
+        self._notes: dict[signal.Signals, Any] = {}
 
     def listen(self, number: signal.Signals) -> Any:
         """Notes a signal before it is answered as before; returns that answer, to put it back."""
@@ -42,8 +43,17 @@ class Interruptions:
                 self.asked = True
                 answer(number, frame)
 
+            self._notes[number] = note
             signal.signal(number, note)
         return answer
+
+    def answer_alone(self) -> None:
+        """Takes away what Lightning has put before it: a message to other processes, in a handler.
+
+        Those may be gone, or wait for something else.
+        """
+        for number, note in self._notes.items():
+            signal.signal(number, note)
 
     def check(self) -> None:
         """Raises what was dropped.

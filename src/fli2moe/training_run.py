@@ -12,11 +12,12 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy
 
+from fli2moe import ranks
 from fli2moe.batches import Batches
 from fli2moe.devices import find_device
 from fli2moe.errors import MachineError
 from fli2moe.history import History
-from fli2moe.lightning_guard import interruptible
+from fli2moe.lightning_guard import Interruptions, interruptible
 from fli2moe.resuming import TrainingState
 from fli2moe.trainee import Trainee
 
@@ -47,11 +48,15 @@ class Keeper(Callback):
     ) -> None:
         self.history, self.keep, self.progress = history, keep, progress
         self.weights: dict[str, float] = {}
-        self.check: Callable[[], None] = lambda: None
+        self.interruptions = Interruptions()
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Sees to signals itself from now on."""
+        self.interruptions.answer_alone()
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Ends the training where Ctrl-C was dropped."""
-        self.check()
+        self.interruptions.check()
 
     def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Compares this epoch with the best so far."""
@@ -116,8 +121,12 @@ def run_training(
     )
     try:
         with interruptible() as interruptions:
-            keeper.check = interruptions.check
+            keeper.interruptions = interruptions
             trainer.fit(trainee, train, val)
+    except RuntimeError as error:  # what ending says after another process was lost
+        if isinstance(error.__context__, ranks.LostError):
+            raise error.__context__ from None
+        raise
     except OSError as error:  # of a logger, which Lightning asks once more when it fails
         found = f"cannot write: {error.strerror or error}"
         raise MachineError("log of the training", found, "", "free space or rights") from error
