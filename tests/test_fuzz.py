@@ -269,3 +269,38 @@ def test_any_text_in_a_report(text: str, name: str, other: str) -> None:
     plain = report.render(*([x] for x in text_only("word", "id")), about={"a": "b"})
     assert html.count("<script") == plain.count("<script")
     assert html.count("</script") == plain.count("</script")
+
+
+# --- what was found ---
+
+
+def test_found_a_column_name_that_is_no_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "m.parquet"
+    path.write_bytes(table("parquet").replace(b"label", b"\x80abel"))
+    with pytest.raises(InputError, match="not a whole Parquet file"):
+        read_manifest(path)
+
+
+def test_found_a_footer_that_is_none(tmp_path: Path) -> None:
+    write_explanations([text_only("some words")[0]], tmp_path)
+    part = next(tmp_path.glob("part-*.parquet"))
+    content = part.read_bytes()
+    part.write_bytes(content[:-60] + b"\xff" * 52 + content[-8:])
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["parts"][0]["sha256"] = file_digest(part)
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="damaged"):
+        list(read_explanations(tmp_path))
+
+
+def test_found_figures_that_are_too_few(reported: Path) -> None:
+    path = reported / "metrics.json"
+    sound = path.read_bytes()
+    values = json.loads(sound)
+    values["faithfulness"]["gradient_x_input"]["text"]["identified_points"] = []
+    try:
+        path.write_text(json.dumps(values))
+        with pytest.raises(InputError, match="damaged or of another version"):
+            report_run(reported)
+    finally:
+        path.write_bytes(sound)
