@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from fli2moe import __version__
 from fli2moe.arguments import named, overrides
-from fli2moe.errors import FLI2MoEError, one_line
+from fli2moe.errors import INTERRUPTED, FLI2MoEError, one_line
 
 
 class _Commands(TyperGroup):
@@ -32,7 +32,7 @@ class _Commands(TyperGroup):
             _fail(str(error), error.exit_code, error)
         except KeyboardInterrupt:
             again = shlex.join(["fli2moe", *sys.argv[1:]])
-            _fail(f"interrupted; run the same command again: {again}", 4)
+            _fail(f"interrupted; run the same command again: {again}", INTERRUPTED)
 
 
 app = typer.Typer(
@@ -198,9 +198,8 @@ def train(
     }
     values |= {key: value for key, value in flags.items() if value is not None}
     settings = Config.from_yaml(config, overrides=values, preset=preset)
-    second = settings.training.processes > 1 and not ranks.is_first()
     end_with_parent()
-    with Terminal(quiet=second) as terminal:
+    with Terminal(quiet=not ranks.speaks(settings.training.processes)) as terminal:
         train_run(
             settings,
             out,

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
 import torch
 
 from fli2moe.errors import MachineError
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 NO_MEMORY = ("can't allocate memory", "not enough memory")  # how PyTorch's CPU allocator says it
 
@@ -35,3 +44,30 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return any(words in str(error) for words in NO_MEMORY)
+
+
+def in_memory(
+    work: Callable[[int], T], size: int, what: str, too_small: MachineError
+) -> tuple[T, int]:
+    """Returns `work(size)` and the size: halved, and told, as often as memory runs out.
+
+    Args:
+        work: does something with so many of `what` at once.
+        size: at least 1.
+        what: for the message.
+        too_small: raised when there is no memory for a single one.
+
+    Raises:
+        MachineError: `too_small`.
+    """
+    while True:
+        try:
+            return work(size), size
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            if size == 1:
+                raise too_small from error
+        # Halved outside the handler: the exception's traceback would keep the tensors alive.
+        size = math.ceil(size / 2)
+        logger.warning("out of memory: from now on %d %s at a time", size, what)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+INTERRUPTED = 4
+"""Exit code after Ctrl-C or SIGTERM: the same command goes on."""
+
 
 class FLI2MoEError(Exception):
     """Base of every error this library raises on purpose; `exit_code` is what the CLI returns."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +20,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fli2moe.devices import out_of_memory
+from fli2moe.devices import in_memory
 from fli2moe.encoders import Encoder, absent
 from fli2moe.errors import InputError, MachineError
 from fli2moe.files import file_digest, read_json, write_json, write_tensors
 from fli2moe.tokens import STRUCTURAL, Tokens
-
-logger = logging.getLogger(__name__)
 
 SHARD_ROWS = 256
 ENCODE_ROWS = 16
@@ -86,14 +83,23 @@ class FeatureCache:
         Raises:
             InputError: when an input cannot be encoded or gives NaN or infinite features; the
                 message names the sample.
+            MachineError: when memory is too small for one input; the message names the sample.
         """
         rows: list[Tokens] = []
         while len(rows) < len(inputs):
-            part = slice(len(rows), len(rows) + self._at_once)
-            tokens = self._encode_if_possible(inputs[part], names[part])
-            if tokens is None:  # out of memory: again, with fewer
-                continue
-            for r, name in enumerate(names[part]):
+            start = len(rows)
+
+            def encode(size: int, start: int = start) -> Tokens:
+                part = slice(start, start + size)
+                return self._encode(inputs[part], names[part])
+
+            found, remedy = "out of memory while it is encoded", "use another device or encoder"
+            too_small = MachineError(names[start], found, "", remedy)
+            most = min(self._at_once, len(inputs) - start)
+            tokens, size = in_memory(encode, most, "inputs", too_small)
+            if size < most:
+                self._at_once = size
+            for r, name in enumerate(names[start : start + size]):
                 rows.append(_checked(tokens[r : r + 1], name))
             if progress:
                 progress(len(rows))
@@ -161,26 +167,6 @@ class FeatureCache:
             for raw, name in zip(inputs, names, strict=True):
                 self._encode([raw], [name])
             raise
-
-    def _encode_if_possible(
-        self, inputs: Sequence[str | Path], names: Sequence[str]
-    ) -> Tokens | None:
-        """Encodes; None, and fewer inputs at once from then on, where memory ran out.
-
-        Raises:
-            MachineError: when memory is too small for one.
-        """
-        try:
-            return self._encode(inputs, names)
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            if len(inputs) == 1:
-                found, remedy = "out of memory while it is encoded", "use another device or encoder"
-                raise MachineError(names[0], found, "", remedy) from None
-        self._at_once = max(1, len(inputs) // 2)
-        logger.warning("out of memory: from now on %d inputs are encoded at once", self._at_once)
-        return None
 
     def _shard(self, name: str) -> dict[str, Tensor]:
         if name not in self._shards:

@@ -77,6 +77,17 @@ class Predictor:
         """
         return replace(self, model=copy.deepcopy(self.model).to(find_device(device)))
 
+    def with_options(self, options: Mapping[str, Any]) -> Predictor:
+        """Returns the same predictor with other ways to explain and to evaluate.
+
+        Args:
+            options: {`explain.key` or `evaluation.key`: value}.
+
+        Raises:
+            InputError: when an option is unknown or was fixed in training.
+        """
+        return replace(self, config=self.config.after_training(options))
+
     def __call__(self, inputs: Inputs) -> Prediction:
         """Predicts one sample from its raw inputs."""
         return self.predict([inputs])[0]

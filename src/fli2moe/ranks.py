@@ -28,9 +28,13 @@ def is_rank() -> bool:
     return slurm or ("RANK" in os.environ and "WORLD_SIZE" in os.environ)
 
 
-def is_first() -> bool:
-    """Returns whether this process is the one that writes and speaks, or is alone."""
-    if not is_rank():
+def speaks(processes: int) -> bool:
+    """Returns whether this process writes and speaks: it trains alone, or is the first of several.
+
+    Args:
+        processes: of the training; one that wants no others is alone, whatever started it.
+    """
+    if processes == 1 or not is_rank():
         return True
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 

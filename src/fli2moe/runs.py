@@ -6,7 +6,6 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from fli2moe.features import Progress, default_cache, encode_samples, encoding_i
 from fli2moe.files import check_writable, locked, read_json
 from fli2moe.parallel import ExplainJob, encode_job, launch, run_parts
 from fli2moe.parallel.explaining import ON_BAD
+from fli2moe.parallel.workers import Done
 from fli2moe.plot import can_plot, metric_figures, save_figure
 from fli2moe.predictor import Predictor
 from fli2moe.reading import unreadable, usable
@@ -75,12 +75,11 @@ def train_run(
 
     if not overwrite:
         refuse_overwriting(out)  # before the data are read
-    several = config.training.processes > 1
-    if several and not ranks.is_rank():
+    if config.training.processes > 1 and not ranks.is_rank():
         check_writable(out)
         launch(config, out, overwrite=overwrite, log=log)
         return Predictor.load(out)
-    first = not several or ranks.is_first()
+    first = ranks.speaks(config.training.processes)
     dataset = load_dataset(config.data)
     for note in dataset.notes:
         logger.warning("data: %s", note)
@@ -176,14 +175,7 @@ def evaluate_run(
     def ahead(sections: Sequence[str]) -> None:
         given = dict(options or {})
         job = EvaluateJob(run.resolve(), dataset.test, cache, seed, given, tuple(sections))
-        finished = 0
-
-        def done(part: int) -> None:
-            nonlocal finished
-            finished += 1
-            if progress:
-                progress("evaluate", finished, len(sections))
-
+        done = _counted(progress, "evaluate", len(sections))
         run_parts(job, job.order(), workers, done, address=address)
 
     with locked(run):
@@ -275,14 +267,29 @@ def explain_run(
         if finished:
             logger.warning("%d of %d samples were explained before", finished, len(samples))
 
-        def done(part: int) -> None:
-            nonlocal finished
-            finished += len(job.part(part))
-            if progress:
-                progress("explain", finished, len(samples))
-
+        done = _counted(
+            progress, "explain", len(samples), finished, lambda part: len(job.part(part))
+        )
         run_parts(job, left, workers, done, address=address)
         return store.finish(job.parts)
+
+
+def _counted(
+    progress: Progress | None,
+    stage: str,
+    total: int,
+    finished: int = 0,
+    size: Callable[[int], int] = lambda part: 1,
+) -> Done:
+    """Returns what counts the parts of a job that are done, and reports them."""
+
+    def done(part: int) -> None:
+        nonlocal finished
+        finished += size(part)
+        if progress:
+            progress(stage, finished, total)
+
+    return done
 
 
 def _encode(
@@ -337,16 +344,10 @@ def encode_data(
         for encoder in {e.fingerprint: e for e in encoders.values()}.values():
             held.enter_context(encoding_into(FeatureCache(cache, encoder)))
         job = encode_job(config, dataset, encoders, cache)
-        finished = 0
-
-        def done(part: int) -> None:
-            nonlocal finished
-            finished += 1
-            if progress:
-                progress("encode", finished, len(job.shards))
-
-        run_parts(job, range(len(job.shards)), workers, done, address=address)
-    return finished
+        total = len(job.shards)
+        done = _counted(progress, "encode", total)
+        run_parts(job, range(total), workers, done, address=address)
+    return total
 
 
 def report_run(run: Path, out: Path | None = None) -> Path:
@@ -413,8 +414,7 @@ def probe_sample(
 
 
 def _load(run: Path, options: Mapping[str, Any] | None) -> Predictor:
-    predictor = Predictor.load(run)
-    return replace(predictor, config=predictor.config.after_training(options or {}))
+    return Predictor.load(run).with_options(options or {})
 
 
 def _measured(metrics: Path) -> dict[str, Any] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from fli2moe import ranks
 from fli2moe.accumulation import Lesson, Outcome, accumulate
 from fli2moe.batches import Batch
 from fli2moe.config import Config, TrainingConfig
-from fli2moe.devices import out_of_memory
+from fli2moe.devices import in_memory
 from fli2moe.errors import InputError, MachineError
 from fli2moe.history import History, mean_terms
 from fli2moe.losses import Objective, Supervision, View, effective_rank
@@ -220,20 +219,22 @@ class Trainee(lightning.LightningModule):
     ) -> Outcome:
         """Computes fresh gradients; with ever fewer samples at once where memory runs out."""
         drawn = self.random.get_state()
-        while True:
-            size = self._samples_at_once(tokens)
-            try:
-                return self._learn_parts(batch, tokens, size, backward)
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-                if size == 1:
-                    where, found = f"training step {self.step}", "out of memory with one sample"
-                    raise MachineError(where, found, "", "use a smaller model or device") from None
-            self.at_once = math.ceil((size or len(batch.rows)) / 2)
-            logger.warning("out of memory: from now on %d samples at once", self.at_once)
-            torch.manual_seed(self.step_seed)
+        asked = self._samples_at_once(tokens)
+        most = asked or len(batch.rows)
+
+        def learn(size: int) -> Outcome:
+            if size == most:
+                return self._learn_parts(batch, tokens, asked, backward)
+            torch.manual_seed(self.step_seed)  # again, with what was drawn before
             self.random.set_state(drawn)
+            return self._learn_parts(batch, tokens, size, backward)
+
+        where, found = f"training step {self.step}", "out of memory with one sample"
+        too_small = MachineError(where, found, "", "use a smaller model or device")
+        outcome, size = in_memory(learn, most, "samples", too_small)
+        if size < most:
+            self.at_once = size
+        return outcome
 
     def _samples_at_once(self, tokens: TokenBatch) -> int | None:
         option, couples = self.config.training.micro_batch, self.objective.couples

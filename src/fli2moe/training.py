@@ -82,7 +82,7 @@ def fit(
     if folder is not None:
         if not overwrite:
             refuse_overwriting(folder)
-        elif _speaks(config):
+        elif ranks.speaks(config.training.processes):
             (folder / UNFINISHED).unlink(missing_ok=True)
     found = load_encoders(config, encoders)
     reports = (progress, progress_epoch, loggers)
@@ -91,11 +91,6 @@ def fit(
             return _fit(config, dataset, found, None, Path(passing), overwrite, *reports)
     cache_folder = default_cache(folder) if cache is None else Path(cache)
     return _fit(config, dataset, found, folder, cache_folder, overwrite, *reports)
-
-
-def _speaks(config: Config) -> bool:
-    """Returns whether this process writes files: not the second of several."""
-    return config.training.processes == 1 or ranks.is_first()
 
 
 def _check_processes(config: Config, dataset: Dataset) -> None:
@@ -143,6 +138,7 @@ def _fit(
     loggers: Sequence[Logger],
 ) -> Predictor:
     check_kinds(dataset, encoders)
+    speaks = ranks.speaks(config.training.processes)
     task = _task_of(config, dataset)
     started = time.perf_counter()
     train = encode_split(dataset.train, encoders, task, cache, progress)
@@ -170,7 +166,7 @@ def _fit(
             logger.warning("going on after epoch %d of an interrupted training", len(state.rows))
 
         def keep(state: TrainingState) -> None:
-            if path is None or not _speaks(config):
+            if path is None or not speaks:
                 return
             if state.best_epoch == len(state.rows) - 1:
                 write_tensors(path.with_name("best.safetensors"), state.part("best"))
@@ -180,7 +176,7 @@ def _fit(
     model.load_state_dict(history.best)
     model.eval().to(find_device(config.device))
     predictor = Predictor(config, task, model, encoders, means)
-    if folder is not None and _speaks(config):
+    if folder is not None and speaks:
         summary = {
             "fingerprint": predictor.fingerprint,
             "parameters": parameter_count(model),

@@ -11,11 +11,11 @@ class Leakage:
     """Remembers a digest of each sample's inputs, and the samples that repeat an earlier one.
 
     Args:
-        read_files: whether files count by what they hold (needs reading them) or by their path.
+        digest: of a file's bytes, as hex; None: files count by their path, not by what they hold.
     """
 
-    def __init__(self, read_files: bool) -> None:
-        self._read_files = read_files
+    def __init__(self, digest: Callable[[Path], str] | None) -> None:
+        self._digest = digest
         self._first: dict[bytes, str] = {}  # digest -> first id
         self._repeats: list[tuple[str, str]] = []  # (first id, id)
 
@@ -33,10 +33,9 @@ class Leakage:
     def _content(self, value: str | Path) -> bytes:
         if isinstance(value, str):
             return value.encode()
-        if not self._read_files:
+        if self._digest is None:
             return str(value).encode()
-        with value.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        return bytes.fromhex(self._digest(value))
 
     def notes(self, split_of: Callable[[str], str]) -> list[str]:
         """Returns a warning if samples of different splits have the same inputs."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fli2moe.data.rejects import Rejected
 from fli2moe.errors import InputError
@@ -46,6 +47,11 @@ class Sample:
     labels: tuple[str, ...]
     split: str = "test"
     causes: tuple[Cause, ...] = ()
+
+
+def content_of(samples: Sequence[Sample]) -> list[Any]:
+    """Returns what tells samples from others, for a digest: ids, labels and inputs as given."""
+    return [(s.id, s.labels, sorted(s.inputs.items())) for s in samples]
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from fli2moe.data.sample import SPLITS, Cause, Sample
 from fli2moe.data.splits import parse_split, seeded_split
 from fli2moe.data.table import Row, open_table
 from fli2moe.errors import InputError
+from fli2moe.files import file_digest
 
 UNSPLIT = ""
 """Split of a sample until the seeded split is known."""
@@ -93,8 +95,9 @@ class ManifestScan:
         self._splits: dict[str, str] = {}
         self._label_sets: dict[str, tuple[str, ...]] = {}  # of a manifest without a split column
         self._cause_labels: dict[str, RowFaults] = {}
-        self._leakage = Leakage(read_files=open_picture is not None)
-        self._pictures = PictureNotes()
+        digest = lru_cache(maxsize=16)(file_digest)  # a row's files are read once for both
+        self._leakage = Leakage(None if open_picture is None else digest)
+        self._pictures = PictureNotes(digest)
         self._empty_texts: Counter[str] = Counter()
         self._lacking: Counter[str] = Counter()
 

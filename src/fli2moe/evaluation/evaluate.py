@@ -17,7 +17,7 @@ from fli2moe.evaluation.sections import PARTS, measured, timed
 from fli2moe.evaluation.split import TestSplit, run_split
 from fli2moe.evaluation.tables import metric_tables
 from fli2moe.evaluation.task import expert_figures, task_metrics
-from fli2moe.evaluation.unfinished import Unfinished
+from fli2moe.evaluation.unfinished import Unfinished, settings_of
 from fli2moe.features import Progress
 from fli2moe.files import write_json, write_text
 from fli2moe.predictor import Predictor
@@ -86,8 +86,6 @@ def evaluate(
         with timed(seconds, "linear_probe"):
             probe = linear_probe(predictor, dataset, Path(cache), test, progress)
         metrics["linear_probe"] = probe
-    settings = {"seed": seed, **options.model_dump(mode="json")}
-    settings["explain"] = predictor.config.explain.model_dump(mode="json")
     unfinished = Unfinished.of(None if out is None else Path(out), predictor, test, seed)
     asked = [section for section in PARTS if section in options.parts]
     if ahead is not None:
@@ -103,7 +101,7 @@ def evaluate(
                 theirs: compare_explanations(predictor, other, test, seed, progress)
                 for theirs, other in others.items()
             }
-    metrics["settings"] = settings
+    metrics["settings"] = settings_of(predictor, seed)
     metrics["seconds"] = seconds
     if out is not None:
         _write(Path(out), predictor, test, metrics, parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,7 @@ class EvaluateJob:
 
     def open(self) -> tuple[Predictor, TestSplit, Unfinished]:
         """Loads the model and what it says of the test samples."""
-        predictor = Predictor.load(self.run)
-        predictor = replace(predictor, config=predictor.config.after_training(self.options))
+        predictor = Predictor.load(self.run).with_options(self.options)
         test = run_split(predictor, self.samples, self.cache)
         return predictor, test, Unfinished.of(self.run, predictor, test, self.seed)
 

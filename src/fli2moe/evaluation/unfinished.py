@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fli2moe import __version__
+from fli2moe.data.sample import content_of
 from fli2moe.errors import InputError
 from fli2moe.evaluation.part import Part
 from fli2moe.evaluation.split import TestSplit
@@ -15,6 +16,13 @@ from fli2moe.files import json_digest, read_json, write_json
 from fli2moe.predictor import Predictor
 
 FOLDER = ".evaluation"
+
+
+def settings_of(predictor: Predictor, seed: int) -> dict[str, Any]:
+    """Returns what figures follow from beside model and samples, as JSON values."""
+    config = predictor.config
+    settings = {"seed": seed, **config.evaluation.model_dump(mode="json")}
+    return settings | {"explain": config.explain.model_dump(mode="json")}
 
 
 class Unfinished:
@@ -32,11 +40,9 @@ class Unfinished:
     @staticmethod
     def of(out: Path | None, predictor: Predictor, test: TestSplit, seed: int) -> Unfinished:
         """Returns the parts that a model's evaluation on these samples would have there."""
-        settings = {"seed": seed, **predictor.config.evaluation.model_dump(mode="json")}
-        settings |= {"explain": predictor.config.explain.model_dump(mode="json"), "parts": ()}
-        samples = [(s.id, s.labels, sorted(s.inputs.items())) for s in test.samples]
-        of = {"model": predictor.fingerprint, "settings": settings, "samples": samples}
-        return Unfinished(out, of)
+        settings = {**settings_of(predictor, seed), "parts": ()}  # each part by itself
+        of = {"model": predictor.fingerprint, "settings": settings}
+        return Unfinished(out, {**of, "samples": content_of(test.samples)})
 
     def find(self, name: str) -> tuple[Part, float] | None:
         """Returns a part that was finished before, as it was, and the seconds it took; or None."""

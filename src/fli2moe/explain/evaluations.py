@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,13 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fli2moe.devices import out_of_memory
+from fli2moe.devices import in_memory
 from fli2moe.errors import InputError, MachineError
 
 Evaluate = Callable[[Tensor], Tensor]
 """bool (N, P) on the CPU -> float (N, H), or (N,) for a single head."""
-
-logger = logging.getLogger(__name__)
 
 TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 2e-2}  # else FINE_TOLERANCE
 FINE_TOLERANCE = 1e-3
@@ -124,26 +120,21 @@ class Evaluations:
 
     def _batch(self, coalitions: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Values of the first rows of `coalitions`: all of them unless memory ran out."""
-        size = len(coalitions)
-        while True:
+
+        def evaluate(size: int) -> Tensor:
             rows = torch.from_numpy(np.ascontiguousarray(coalitions[:size]))
-            try:
-                with torch.no_grad():
-                    values = self._evaluate(rows)
-                break
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-                if size == 1:
-                    raise MachineError(
-                        "game",
-                        "out of memory on a single coalition",
-                        "memory for one evaluation of the model",
-                        "use a smaller model or input, or another device",
-                    ) from error
-            # Halved outside the handler: the exception's traceback would keep the tensors alive.
-            size = self.batch_size = math.ceil(size / 2)
-            logger.warning("out of memory: from now on %d coalitions at a time", size)
+            with torch.no_grad():
+                return self._evaluate(rows)
+
+        too_small = MachineError(
+            "game",
+            "out of memory on a single coalition",
+            "memory for one evaluation of the model",
+            "use a smaller model or input, or another device",
+        )
+        values, size = in_memory(evaluate, len(coalitions), "coalitions", too_small)
+        if size < len(coalitions):
+            self.batch_size = size
         return self._checked_values(values, size)
 
     def _checked_values(self, values: Tensor, rows: int) -> NDArray[np.float64]:

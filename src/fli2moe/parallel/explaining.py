@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fli2moe.data.rejects import Rejected, rejected
-from fli2moe.data.sample import Sample
+from fli2moe.data.sample import Sample, content_of
 from fli2moe.errors import FLI2MoEError
 from fli2moe.explain.explanation import Explanation
 from fli2moe.explain.store import ExplanationStore
@@ -65,15 +65,13 @@ class ExplainJob:
             seed=self.seed,
             budget=self.budget,
             on_bad=self.on_bad,
-            samples=[(s.id, s.labels, sorted(s.inputs.items())) for s in self.samples],
+            samples=content_of(self.samples),
         )
         return ExplanationStore(self.run / "explanations", job)
 
     def open(self) -> tuple[Predictor, ExplanationStore]:
         """Loads the model."""
-        predictor = Predictor.load(self.run)
-        config = predictor.config.after_training(self.options)
-        predictor = replace(predictor, config=config)
+        predictor = Predictor.load(self.run).with_options(self.options)
         return predictor, self.store(predictor)
 
     def do(self, opened: tuple[Predictor, ExplanationStore], part: int) -> None:

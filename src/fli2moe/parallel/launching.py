@@ -20,12 +20,11 @@ from typing import Any
 
 from fli2moe import ranks
 from fli2moe.config import Config
-from fli2moe.errors import FLI2MoEError, InputError, MachineError
+from fli2moe.errors import INTERRUPTED, FLI2MoEError, InputError, MachineError
 from fli2moe.ranks import AGAIN, LostError
 
 ENDING_SECONDS = 10
 """How long the others may take to end when one has ended badly."""
-INTERRUPTED = 4
 SUPERVISED = "FLI2MOE_SUPERVISED"
 """Set in the processes that this module starts."""
 
