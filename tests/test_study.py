@@ -118,6 +118,31 @@ def test_every_variant_is_a_valid_configuration(small: None, tmp_path: Path):
     )
 
 
+def test_specialised_on_shapes_is_what_its_preset_asks_for(small: None, tmp_path: Path):
+    """But for the epochs, which a study takes from its benchmark."""
+    setting, own = (
+        study_plan.settings_of("shapes", tmp_path, config=None, preset=p, options={}, seed=0)[0]
+        for p in (None, "specialised_labels")
+    )
+    variant = study_plan.variant_config(setting, "specialised", 0)
+    assert variant.model == own.config.model
+    assert variant.losses == own.config.losses
+    assert own.config.training == variant.with_options({"training.epochs": 24}).training
+
+
+def test_specialised_is_another_recipe_where_samples_have_several_labels(
+    small: None, tmp_path: Path
+):
+    losses = {}
+    for benchmark in ("shapes", "vec2xor"):
+        setting = study_plan.settings_of(
+            benchmark, tmp_path / benchmark, config=None, preset=None, options={}, seed=0
+        )[0]
+        losses[benchmark] = study_plan.variant_config(setting, "specialised", 0).losses
+    assert (losses["shapes"].variant, losses["shapes"].router) == ("complete", "learned")
+    assert (losses["vec2xor"].variant, losses["vec2xor"].router) == ("residual", "pid")
+
+
 def test_what_cannot_be_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=r"benchmark 'enrcio'.*'enrico'"):

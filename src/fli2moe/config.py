@@ -48,7 +48,7 @@ AFTER_TRAINING = ("explain", "evaluation")
 class Config(Strict):
     """Everything a run needs."""
 
-    preset: Literal["paper", "small", "demo", "specialised"] = Field(
+    preset: Literal["paper", "small", "demo", "specialised", "specialised_labels"] = Field(
         "small", description="defaults to start from"
     )
     seed: int = Field(0, ge=0, lt=2**32, description="of everything random")

@@ -88,7 +88,8 @@ def plain_terms(
         x = {m: projected[m][[row or 0]] for m, row in source.items()}
         mask = {m: masks[m][[row or 0]] & (row is not None) for m, row in source.items()}
         z = model.fuse(x, mask).expert_logits[0, e]
-        return z if task.multilabel else z - z.mean()
+        part = len(model.experts) if variant == "complete" else 1
+        return (z if task.multilabel else z - z.mean()) / part
 
     def loss(z: Tensor, b: int) -> Tensor:
         return task.losses(z[None], target[[b]], smoothing=0.1).mean()

@@ -16,7 +16,9 @@ kappa = sg[s min_m |l_R(only_m)|] per class, where all l_R(only_m) have the sign
 `predictive` is the same without kappa in `unique_m` and without the two shrinkage terms (.05).
 `complete` is `residual`, and the synergy expert also predicts what all others leave:
 + CE(sg[kappa + sum_m l_m(x)] + l_S(x), y). Without it the synergy expert learns by its share of the
-mixture alone, too little where one router weighs samples of several mechanisms.
+mixture alone, too little where one router weighs samples of several mechanisms. There l_e are the
+logits of expert e divided by the number of experts: its part of the output of a mixture of equal
+weights, which the parts add up to.
 
 A term of m is a mean over the samples that have m, mean_m one over the pairs of a sample and a
 modality it has; |l_R(x) - kappa|^2 and |l_S(x)|^2 are means over all samples. kappa is 0 where a
@@ -136,7 +138,8 @@ def complete_losses(
     """Computes the terms of `complete`; arguments and errors as `residual_losses`."""
     check_experts(model)
     check_residual(model.experts)
-    logits = _logits_of_views(model, latents, others, presence, supervision)
+    part = 1 / len(model.experts)
+    logits = _logits_of_views(model, latents, others, presence, supervision, part)
     return _terms(
         model, logits, presence, supervision, explained=True, shrinkage=SHRINKAGE, left=True
     )
@@ -176,9 +179,11 @@ def _logits_of_views(
     others: Sequence[Tensor],
     presence: Presence,
     supervision: Supervision,
+    part: float = 1.0,
 ) -> _Logits:
-    names = model.modalities
-    clean, *rest = (centred(supervision.task, expert_logits(model, z)) for z in (latents, *others))
+    """The class-centred logits, each times `part`."""
+    names, task = model.modalities, supervision.task
+    clean, *rest = (part * centred(task, expert_logits(model, z)) for z in (latents, *others))
     groups = [dict(zip(names, rest[i::], strict=False)) for i in range(0, len(rest), len(names))]
     alone, swap, swap_again = groups
     kappa = clean.new_zeros(len(clean), clean.shape[-1])

@@ -26,6 +26,18 @@ SPECIALISED: dict[str, Any] = {
     "training.router_rate": 1.0,
 }
 """Losses under which the expert named after a mechanism carries it (docs/results.md)."""
+SPECIALISED_LABELS: dict[str, Any] = {
+    "losses.variant": "complete",
+    "losses.router": "learned",
+    "losses.interaction_schedule": "gated",
+    "losses.gate_loss": 0.25,
+    "losses.noise_fraction": 0.25,
+    "model.isolated": True,
+    "model.router.kind": "uniform",
+    "training.monitor": "score",
+}
+"""`SPECIALISED` where each of several labels may have a mechanism of its own: no router can weigh
+labels, so every expert has the same weight."""
 VARIANTS: dict[str, dict[str, Any]] = {
     "dense": {"model.name": "dense"},
     "sparse_moe": {"model.name": "sparse_moe"},
@@ -42,7 +54,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "late_fusion": {"model.name": "late_fusion"},
     "early_fusion": {"model.name": "early_fusion"},
 }
-"""{name: options over the benchmark's configuration}."""
+"""{name: options over the benchmark's configuration}; `specialised` is `SPECIALISED_LABELS` where
+samples have several labels."""
 USUAL = tuple(VARIANTS)[:8]
 """The variants of a whole study: the paper's baselines, the follow-up's decorrelations, the losses
 that repair the experts' roles, and a control whose training labels are permuted."""
@@ -130,7 +143,10 @@ def variant_config(setting: Setting, variant: str, seed: int) -> Config:
     """
     if variant not in VARIANTS:
         raise unknown_name("reproduce", "variant", variant, VARIANTS)
-    return setting.config.with_options({**VARIANTS[variant], "seed": seed})
+    options = VARIANTS[variant]
+    if variant == "specialised" and setting.config.data.labels == "multilabel":
+        options = SPECIALISED_LABELS
+    return setting.config.with_options({**options, "seed": seed})
 
 
 def _from_file(path: Path, preset: str | None, options: Mapping[str, Any]) -> Config:
