@@ -18,7 +18,7 @@ kappa = sg[s min_m |l_R(only_m)|] per class, where all l_R(only_m) have the sign
 + CE(sg[kappa + sum_m l_m(x)] + l_S(x), y). Without it the synergy expert learns by its share of the
 mixture alone, too little where one router weighs samples of several mechanisms. There l_e are the
 logits of expert e divided by the number of experts: its part of the output of a mixture of equal
-weights, which the parts add up to.
+weights, which the parts add up to, so that these losses and the task's ask for the same scale.
 
 A term of m is a mean over the samples that have m, mean_m one over the pairs of a sample and a
 modality it has; |l_R(x) - kappa|^2 and |l_S(x)|^2 are means over all samples. kappa is 0 where a
