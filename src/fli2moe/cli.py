@@ -457,7 +457,10 @@ def main() -> None:
     # this when torch is first imported, which is later than here.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     signal.signal(signal.SIGTERM, _interrupt)
-    app()
+    try:
+        app()
+    finally:  # nothing is left to interrupt: what Python raises while it shuts down is only noise
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
