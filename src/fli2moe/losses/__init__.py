@@ -14,6 +14,7 @@ from fli2moe.losses.presence import Presence
 from fli2moe.losses.variants import (
     VARIANTS,
     Supervision,
+    complete_losses,
     evidence_views,
     predictive_losses,
     residual_losses,
@@ -42,6 +43,7 @@ __all__ = [
     "Supervision",
     "View",
     "check_losses",
+    "complete_losses",
     "decorrelation",
     "derangement",
     "effective_rank",

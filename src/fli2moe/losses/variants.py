@@ -105,9 +105,7 @@ def predictive_losses(
     Raises:
         InputError: when the model has other experts.
     """
-    check_experts(model)
-    logits = _logits_of_views(model, latents, others, presence, supervision)
-    return _terms(model, logits, presence, supervision, explained=False, shrinkage=0.0)
+    return _losses(model, latents, others, presence, supervision)
 
 
 def residual_losses(
@@ -122,10 +120,7 @@ def residual_losses(
     Raises:
         InputError: also when there are unique experts, but no redundancy expert to give kappa.
     """
-    check_experts(model)
-    check_residual(model.experts)
-    logits = _logits_of_views(model, latents, others, presence, supervision)
-    return _terms(model, logits, presence, supervision, explained=True, shrinkage=SHRINKAGE)
+    return _losses(model, latents, others, presence, supervision, explained=True)
 
 
 def complete_losses(
@@ -136,13 +131,30 @@ def complete_losses(
     supervision: Supervision,
 ) -> InteractionLosses:
     """Computes the terms of `complete`; arguments and errors as `residual_losses`."""
+    return _losses(model, latents, others, presence, supervision, explained=True, complete=True)
+
+
+def _losses(
+    model: FusionModel,
+    latents: Tensor,
+    others: Sequence[Tensor],
+    presence: Presence,
+    supervision: Supervision,
+    *,
+    explained: bool = False,
+    complete: bool = False,
+) -> InteractionLosses:
+    """The terms above.
+
+    `explained`: kappa is taken off what `unique_m` has to predict, and squared logits shrink;
+    `complete`: `synergy` predicts what all others leave, and logits are parts of the output.
+    """
     check_experts(model)
-    check_residual(model.experts)
-    part = 1 / len(model.experts)
+    if explained:
+        check_residual(model.experts)
+    part = 1 / len(model.experts) if complete else 1.0
     logits = _logits_of_views(model, latents, others, presence, supervision, part)
-    return _terms(
-        model, logits, presence, supervision, explained=True, shrinkage=SHRINKAGE, left=True
-    )
+    return _terms(model, logits, presence, supervision, explained=explained, complete=complete)
 
 
 def check_residual(experts: Sequence[str]) -> None:
@@ -179,7 +191,7 @@ def _logits_of_views(
     others: Sequence[Tensor],
     presence: Presence,
     supervision: Supervision,
-    part: float = 1.0,
+    part: float,
 ) -> _Logits:
     """The class-centred logits, each times `part`."""
     names, task = model.modalities, supervision.task
@@ -201,14 +213,9 @@ def _terms(
     supervision: Supervision,
     *,
     explained: bool,
-    shrinkage: float,
-    left: bool = False,
+    complete: bool,
 ) -> InteractionLosses:
-    """The terms above.
-
-    `explained`: kappa is taken off what `unique_m` has to predict; `left`: `synergy` predicts what
-    all others leave; `shrinkage` is the weight of squared logits.
-    """
+    shrinkage = SHRINKAGE if explained else 0.0
     terms: dict[str, Tensor] = {}
     unique = [e for e, name in enumerate(model.experts) if name.startswith("unique_")]
 
@@ -225,7 +232,7 @@ def _terms(
             products = {m: z[:, e] * logits.swap_again[m][:, e] for m, z in logits.swap.items()}
             pure = presence.mean({(m,): x.sum(-1) for m, x in products.items()})
             terms[expert] = pure + shrinkage * presence.mean({(): squared(clean)})
-            if left:
+            if complete:
                 others = logits.kappa + logits.clean[:, unique].sum(dim=1).detach()
                 terms[expert] = terms[expert] + presence.mean({(): loss(others + clean)})
         else:
